@@ -1,0 +1,191 @@
+//! TOML into a checked [`Config`]: unknown keys are refused with a suggestion, all problems are reported at once,
+//! each with its line.
+
+mod parse;
+mod span;
+
+use std::path::PathBuf;
+
+use chrono::TimeDelta;
+
+use crate::day::Zone;
+use crate::layout::Layout;
+
+pub use parse::{ConfigError, find, load, parse};
+pub use span::{parse_days, parse_span};
+
+/// One dataset, as configured. Which sections a command needs is that command's business.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The file it was read from.
+    pub path: PathBuf,
+    /// The dataset's name.
+    pub dataset: String,
+    /// The zone that defines its days.
+    pub timezone: Zone,
+    /// `source.url`.
+    pub source_url: Option<String>,
+    /// `[store]`.
+    pub store: StoreConfig,
+    /// `[export]`.
+    pub export: ExportConfig,
+    /// `[retention]`.
+    pub retention: RetentionConfig,
+    /// `[[table]]`, in order; names are unique.
+    pub tables: Vec<TableConfig>,
+    /// `[replica]`.
+    pub replica: ReplicaConfig,
+}
+
+/// `[store]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Where the feed is.
+    pub url: Option<String>,
+    /// How day directories are named.
+    pub layout: Layout,
+}
+
+/// `[export]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExportConfig {
+    /// Connections that read slices at the same time, 1 to 64.
+    pub jobs: usize,
+    /// zstd's level, 1 to 19.
+    pub compression_level: i32,
+    /// How many of the newest closed days each run examines again; 0 for none.
+    pub lookback_days: u64,
+    /// How long after a window's end a day can be final at the earliest.
+    pub settle: TimeDelta,
+    /// What happens to a closed day that is not settled.
+    pub unsettled: Unsettled,
+    /// The share of its rows, 0 to 1, that a revision of a slice may lose without being asked.
+    pub max_shrink: f64,
+}
+
+/// `export.unsettled`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsettled {
+    /// Publish the day as provisional.
+    Provisional,
+    /// Refuse it, exit 8.
+    Refuse,
+}
+
+/// `[retention]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetentionConfig {
+    /// Days kept, counted back from the newest final one, itself included; at least 1.
+    pub keep_days: u64,
+    /// Final days that are always kept.
+    pub min_complete: usize,
+    /// How long retired revisions stay readable.
+    pub grace: TimeDelta,
+}
+
+/// `[[table]]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableConfig {
+    /// The table's schema.
+    pub schema: String,
+    /// The table's name, as the catalog spells it.
+    pub name: String,
+    /// Which rows belong to a day; `None` where only a replica is configured.
+    pub rows: Option<RowsRule>,
+    /// The columns to publish; `None` for all.
+    pub columns: Option<Vec<String>>,
+    /// A SQL condition that rows must meet; the operator's own text.
+    pub filter: Option<String>,
+    /// The key columns, if stated.
+    pub key: Vec<String>,
+    /// zstd's level for this table.
+    pub compression_level: Option<i32>,
+    /// The kind of relation that the operator means.
+    pub relation: RelationKind,
+    /// What to do with tables that inherit from this one (not partitions).
+    pub inheritance: Inheritance,
+}
+
+/// `time-column`, or `rows` with `referenced-by`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowsRule {
+    /// The rows whose time lies in the window.
+    Time {
+        /// The time column.
+        column: String,
+        /// The zone of a `timestamp` column.
+        zone: Option<Zone>,
+        /// The unit of an integer column.
+        epoch_unit: Option<EpochUnit>,
+        /// What to do with rows that have no place in time.
+        null_time: NullTime,
+    },
+    /// All rows, each day.
+    All,
+    /// The rows that these columns point to.
+    Referenced(Vec<Reference>),
+}
+
+/// Columns of another table of the dataset that hold this table's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub table: String,
+    /// The columns, in the order of the key.
+    pub columns: Vec<String>,
+}
+
+/// `epoch-unit`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EpochUnit {
+    /// `"s"`
+    Seconds,
+    /// `"ms"`
+    Milliseconds,
+    /// `"us"`
+    Microseconds,
+}
+
+/// `null-time`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NullTime {
+    /// A row whose time is NULL or infinite fails the day.
+    Refuse,
+    /// Such rows are left out and counted.
+    Exclude,
+}
+
+/// `relation`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelationKind {
+    /// A table, partitioned or not.
+    Table,
+    /// A view: its rows have no identity that could be locked.
+    View,
+    /// A materialized view.
+    MaterializedView,
+    /// A foreign table.
+    ForeignTable,
+}
+
+/// `inheritance`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inheritance {
+    /// Not stated: a table with children is refused.
+    Unstated,
+    /// The table's own rows only.
+    Only,
+    /// The children's rows too.
+    Include,
+}
+
+/// `[replica]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaConfig {
+    /// The database to top off.
+    pub url: Option<String>,
+    /// A feed published longer ago is reported as stale; `None` leaves it to the feed's own `valid_until`.
+    pub max_age: Option<TimeDelta>,
+}

@@ -1,0 +1,230 @@
+//! Names of published objects: the only file that makes or judges one.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::day::Day;
+
+/// The head of a feed, relative to the store's prefix.
+pub const FEED: &str = "feed.json";
+/// The page for people beside it.
+pub const INDEX: &str = "index.html";
+/// The longest key that is written or followed, in bytes.
+const MAX_KEY_BYTES: usize = 900;
+/// The longest file name that is written; most file systems stop at 255.
+const MAX_NAME_BYTES: usize = 200;
+
+/// The name of an object, relative to the store's prefix.
+///
+/// Grammar, for keys that are made and for keys that a feed names: segments of `[A-Za-z0-9._~=-]`, joined by `/`,
+/// none empty and none starting with a dot; at most 900 bytes. So no key leaves the prefix, and none needs
+/// escaping in a URL.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String", regex(pattern = r"^[A-Za-z0-9_~=-][A-Za-z0-9._~=-]*(/[A-Za-z0-9_~=-][A-Za-z0-9._~=-]*)*$"))]
+pub struct Key(String);
+
+/// A text that is not a key.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not an object name that pgslice follows")]
+pub struct NotAKey(String);
+
+impl Key {
+    /// The head of the feed.
+    pub fn feed() -> Key {
+        Key(FEED.to_owned())
+    }
+
+    /// The generated page.
+    pub fn index() -> Key {
+        Key(INDEX.to_owned())
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The last segment.
+    pub fn file_name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or(&self.0)
+    }
+
+    /// This key as seen from the directory of `other`: the plain file name in the same directory, else a path
+    /// that climbs to the prefix of the day.
+    pub fn relative_to(&self, other: &Key) -> String {
+        let own: Vec<&str> = self.0.split('/').collect();
+        let from: Vec<&str> = other.0.split('/').collect();
+        let directories = from.len().saturating_sub(1);
+        let shared = own.iter().zip(&from[..directories]).take_while(|(a, b)| a == b).count().min(own.len() - 1);
+        let mut path = "../".repeat(directories - shared);
+        path.push_str(&own[shared..].join("/"));
+        path
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Key {
+    type Err = NotAKey;
+
+    fn from_str(text: &str) -> Result<Self, NotAKey> {
+        let segment = |segment: &str| {
+            !segment.is_empty()
+                && !segment.starts_with('.')
+                && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~=-".contains(&byte))
+        };
+        if text.len() <= MAX_KEY_BYTES && text.split('/').all(segment) {
+            Ok(Key(text.to_owned()))
+        } else {
+            Err(NotAKey(text.chars().take(120).collect()))
+        }
+    }
+}
+
+impl TryFrom<String> for Key {
+    type Error = NotAKey;
+
+    fn try_from(text: String) -> Result<Self, NotAKey> {
+        text.parse()
+    }
+}
+
+impl From<Key> for String {
+    fn from(key: Key) -> String {
+        key.0
+    }
+}
+
+/// How day directories are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Layout {
+    /// `2024-05-01/…`
+    #[default]
+    Flat,
+    /// `day=2024-05-01/…`, as query engines partition.
+    Hive,
+}
+
+/// One attempt to publish one revision of one day: everything it writes lies in a directory of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptDirectory {
+    path: String,
+    day: Day,
+}
+
+impl AttemptDirectory {
+    /// The directory of `attempt` (eight lower-case hex digits, random) at `revision` of `day`.
+    pub fn new(layout: Layout, day: Day, revision: u32, attempt: &str) -> Self {
+        let prefix = match layout {
+            Layout::Flat => "",
+            Layout::Hive => "day=",
+        };
+        AttemptDirectory { path: format!("{prefix}{day}/r{revision}-{attempt}"), day }
+    }
+
+    /// The part object of a slice. `part` counts from 1 when the slice has several.
+    pub fn part(&self, schema: &str, table: &str, part: Option<u32>) -> Key {
+        let number = part.map(|part| format!("-p{part:04}")).unwrap_or_default();
+        self.key(&format!("{}-{}{number}.copy.zst", table_stem(schema, table), self.day))
+    }
+
+    /// The day's record.
+    pub fn manifest(&self) -> Key {
+        self.key("manifest.json")
+    }
+
+    /// The checksums for `sha256sum -c`.
+    pub fn sums(&self) -> Key {
+        self.key("SHA256SUMS")
+    }
+
+    fn key(&self, name: &str) -> Key {
+        Key(format!("{}/{name}", self.path))
+    }
+}
+
+/// The checksums object that lies beside `manifest`.
+pub fn sums_beside(manifest: &Key) -> Key {
+    let directory = manifest.0.rsplit_once('/').map_or("", |(directory, _)| directory);
+    if directory.is_empty() { Key("SHA256SUMS".into()) } else { Key(format!("{directory}/SHA256SUMS")) }
+}
+
+/// `schema.table` with every byte outside `[A-Za-z0-9_-]` as `~xx`. A stem too long for a file name keeps its
+/// beginning and ends in a digest of the whole.
+fn table_stem(schema: &str, table: &str) -> String {
+    let escape = |name: &str| -> String {
+        name.bytes()
+            .map(|byte| match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' => char::from(byte).to_string(),
+                other => format!("~{other:02x}"),
+            })
+            .collect()
+    };
+    let stem = format!("{}.{}", escape(schema), escape(table));
+    if stem.len() <= MAX_NAME_BYTES {
+        return stem;
+    }
+    let digest = hex::encode(Sha256::digest(stem.as_bytes()));
+    format!("{}~~{}", &stem[..MAX_NAME_BYTES - 18], &digest[..16])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory() -> AttemptDirectory {
+        AttemptDirectory::new(Layout::Flat, "2024-05-01".parse().expect("a day"), 1, "7f3a9c00")
+    }
+
+    #[test]
+    fn parts_are_named_after_table_and_day() {
+        assert_eq!(
+            directory().part("public", "messages", None).as_str(),
+            "2024-05-01/r1-7f3a9c00/public.messages-2024-05-01.copy.zst"
+        );
+        assert_eq!(
+            directory().part("public", "messages", Some(2)).file_name(),
+            "public.messages-2024-05-01-p0002.copy.zst"
+        );
+    }
+
+    #[test]
+    fn the_hive_layout_names_the_day_as_a_partition() {
+        let directory = AttemptDirectory::new(Layout::Hive, "2024-05-01".parse().expect("a day"), 3, "00000001");
+        assert_eq!(directory.manifest().as_str(), "day=2024-05-01/r3-00000001/manifest.json");
+    }
+
+    #[test]
+    fn odd_names_are_escaped_and_every_made_key_is_a_key() {
+        for table in ["Möbel.\"x\"/..", "a b", "..", "~", &"ü".repeat(31)] {
+            let key = directory().part("Weird Schema/…", table, None);
+            assert_eq!(key.as_str().parse::<Key>().expect("a key"), key);
+            assert!(key.file_name().len() <= 255, "{key}");
+        }
+        assert_ne!(directory().part("a", "b.c", None), directory().part("a.b", "c", None));
+    }
+
+    #[test]
+    fn keys_that_leave_the_prefix_are_refused() {
+        for text in ["", "/etc/passwd", "a//b", "../a", "a/../b", "a/./b", ".hidden", "a\\b", "a b", "a/", "é", "a\0b"] {
+            assert!(text.parse::<Key>().is_err(), "{text:?}");
+        }
+        assert!("a".repeat(901).parse::<Key>().is_err());
+    }
+
+    #[test]
+    fn a_carried_part_is_named_from_the_directory_of_the_manifest() {
+        let key = |text: &str| text.parse::<Key>().expect("a key");
+        assert_eq!(key("d/r1-a/x").relative_to(&key("d/r2-b/manifest.json")), "../r1-a/x");
+        assert_eq!(key("d/r2-b/x").relative_to(&key("d/r2-b/manifest.json")), "x");
+    }
+}

@@ -1,0 +1,443 @@
+//! The immutable record of one revision of one day: everything needed to verify, load and delete it.
+//!
+//! A manifest that was read is untrusted input. [`Manifest::parse`] refuses one whose parts do not add up;
+//! sizes are capped; its texts are compared with the replica's catalogs and never executed.
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::codec::RowsDigest;
+use crate::day::{Day, Window};
+use crate::layout::Key;
+
+/// The format version that this program writes, and the highest that it reads.
+pub const FORMAT: u32 = 1;
+/// The largest manifest that is read, in bytes.
+pub const MAX_BYTES: u64 = 256 << 20;
+/// The largest raw size of a frame that holds more than one row.
+pub const FRAME_RAW_BYTES: u64 = 8 << 20;
+/// The largest raw size of any frame: one row is at most 1 GiB of PostgreSQL text, escaped to at most twice that.
+const MAX_FRAME_RAW_BYTES: u64 = 2 << 30;
+
+/// Whether anything open could still add rows to the day when it was exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Published before the day was settled; a later revision may follow soon.
+    Provisional,
+    /// No transaction that could add rows was open.
+    Final,
+}
+
+impl State {
+    /// The word that is published.
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Provisional => "provisional",
+            State::Final => "final",
+        }
+    }
+}
+
+/// The moment that rows were read, comparable within one system identifier and timeline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Taken {
+    /// When, by the source's clock.
+    pub exported_at: DateTime<Utc>,
+    /// `pg_current_snapshot()`: `xmin:xmax:xip,…`.
+    pub snapshot: String,
+    /// The position in the write-ahead log.
+    pub lsn: String,
+    /// The source cluster's system identifier.
+    pub system_identifier: String,
+    /// The source's timeline.
+    pub timeline: u32,
+}
+
+impl Taken {
+    /// Orders two reads: by snapshot within one system identifier and timeline, otherwise by time.
+    pub fn order(&self, other: &Taken) -> std::cmp::Ordering {
+        let comparable = self.system_identifier == other.system_identifier && self.timeline == other.timeline;
+        if comparable
+            && let (Some(own), Some(others)) = (horizon(&self.snapshot), horizon(&other.snapshot))
+        {
+            return own.cmp(&others).then(self.exported_at.cmp(&other.exported_at));
+        }
+        self.exported_at.cmp(&other.exported_at)
+    }
+}
+
+/// What grows from snapshot to snapshot: xmax, then xmin, then the shrinking set of those still running.
+fn horizon(snapshot: &str) -> Option<(u64, u64, std::cmp::Reverse<usize>)> {
+    let mut fields = snapshot.splitn(3, ':');
+    let xmin = fields.next()?.parse().ok()?;
+    let xmax = fields.next()?.parse().ok()?;
+    let running = fields.next().unwrap_or("");
+    Some((xmax, xmin, std::cmp::Reverse(running.split(',').filter(|xid| !xid.is_empty()).count())))
+}
+
+/// One revision of one day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Manifest {
+    /// Format version; a reader refuses a higher one than it knows.
+    pub format: u32,
+    /// The feed's random identity.
+    pub feed_id: String,
+    /// The dataset's name.
+    pub dataset: String,
+    /// The day.
+    pub day: Day,
+    /// Its window in UTC.
+    pub window: Window,
+    /// The zone that defines the day.
+    pub timezone: String,
+    /// 1, 2, …
+    pub revision: u32,
+    /// Provisional or final.
+    pub state: State,
+    /// The moment the day was read (a carried slice has its own).
+    #[serde(flatten)]
+    pub taken: Taken,
+    /// The source's `server_version`.
+    pub server_version: String,
+    /// The version of pgslice that wrote this.
+    pub pgslice_version: String,
+    /// The tables' slices, in the order of the config.
+    pub slices: Vec<Slice>,
+}
+
+/// How a table's rows were chosen for the day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SliceKind {
+    /// The rows whose time lies in the window.
+    Time,
+    /// A reference table's rows that the day's other slices point to.
+    Referenced,
+    /// A reference table as a whole.
+    All,
+}
+
+/// The encoding of a slice's rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SliceFormat {
+    /// COPY's text format: one line is one row.
+    Text,
+}
+
+/// One table's rows for the day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Slice {
+    /// The table's schema on the source.
+    pub schema: String,
+    /// The table's name on the source.
+    pub table: String,
+    /// How the rows were chosen.
+    pub kind: SliceKind,
+    /// The columns, in the order of the data.
+    pub columns: Vec<Column>,
+    /// Columns of the table that the slice does not carry (generated ones, and those left out by config).
+    pub omitted_columns: Vec<String>,
+    /// The columns of the table's key, empty if it has none.
+    pub key: Vec<String>,
+    /// The time column and its bounds; absent for reference tables.
+    pub time: Option<TimeBounds>,
+    /// Rows of the window are missing on purpose (`where`, or excluded null times): the slice is no proof of absence.
+    pub filtered: bool,
+    /// Rows of the whole table left out because their time is NULL or infinite.
+    pub excluded_rows: u64,
+    /// The encoding.
+    pub format: SliceFormat,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of COPY data.
+    pub raw_bytes: u64,
+    /// Bytes in the store.
+    pub stored_bytes: u64,
+    /// The smallest time, as PostgreSQL's text; absent without rows and for reference tables.
+    pub min_time: Option<String>,
+    /// The largest time.
+    pub max_time: Option<String>,
+    /// The order-free digest of the rows.
+    pub rows_digest: RowsDigest,
+    /// The moment the slice was read, where it was carried over from an earlier revision.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub taken: Option<Taken>,
+    /// The objects, in order; at least one, even for no rows.
+    pub parts: Vec<Part>,
+}
+
+/// A column as the source's catalog has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// The schema of its type.
+    pub type_schema: String,
+    /// The name of its type in `pg_type` (`int4`, `_text`).
+    pub type_name: String,
+    /// The type's modifier, -1 for none.
+    pub typmod: i32,
+    /// May it be NULL?
+    pub nullable: bool,
+}
+
+/// What kind of value places a row in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeKind {
+    /// `timestamptz`.
+    Timestamptz,
+    /// `timestamp`, read in `zone`.
+    Timestamp,
+    /// `date`, compared with the day itself.
+    Date,
+    /// Whole seconds since 1970-01-01 00:00 UTC.
+    EpochSeconds,
+    /// Whole milliseconds.
+    EpochMilliseconds,
+    /// Whole microseconds.
+    EpochMicroseconds,
+}
+
+/// A time column and the bounds that were applied to it: `from <= column < to`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TimeBounds {
+    /// The column.
+    pub column: String,
+    /// Its kind.
+    pub kind: TimeKind,
+    /// The zone that a `timestamp` column is read in.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub zone: Option<String>,
+    /// The lower bound as the column's own value.
+    pub from: String,
+    /// The upper bound, not included.
+    pub to: String,
+}
+
+/// One object of a slice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Part {
+    /// Its name below the feed's prefix.
+    pub key: Key,
+    /// Its size.
+    pub stored_bytes: u64,
+    /// SHA-256 of the stored bytes, 64 hex digits.
+    pub sha256: String,
+    /// Its frames, in order and without gaps.
+    pub frames: Vec<Frame>,
+}
+
+/// One independent zstd frame, ending on a row boundary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Frame {
+    /// Where it starts in its part.
+    pub offset: u64,
+    /// Its size in the store.
+    pub stored_bytes: u64,
+    /// The size of its rows as COPY delivered them.
+    pub raw_bytes: u64,
+    /// Its rows.
+    pub rows: u64,
+}
+
+/// Why a document was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    /// It was written by a newer program.
+    #[error("format {found} is newer than this pgslice reads ({known}): upgrade pgslice")]
+    Newer {
+        /// Its version.
+        found: u32,
+        /// The highest known.
+        known: u32,
+    },
+    /// It is not such a document.
+    #[error("not a readable document: {0}")]
+    Unreadable(#[from] serde_json::Error),
+    /// It contradicts itself.
+    #[error("{0}")]
+    Contradiction(String),
+}
+
+/// Parses a versioned JSON document: the version is judged before anything else is.
+pub(crate) fn parse_versioned<T: serde::de::DeserializeOwned>(bytes: &[u8], known: u32) -> Result<T, DocumentError> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        format: u32,
+    }
+    let Versioned { format } = serde_json::from_slice(bytes)?;
+    if format > known {
+        return Err(DocumentError::Newer { found: format, known });
+    }
+    Ok(serde_json::from_slice(bytes)?)
+}
+
+impl Manifest {
+    /// Reads a manifest and checks that it adds up.
+    ///
+    /// # Errors
+    /// A newer format, a malformed document, or one that contradicts itself.
+    pub fn parse(bytes: &[u8]) -> Result<Manifest, DocumentError> {
+        let manifest: Manifest = parse_versioned(bytes, FORMAT)?;
+        manifest.check().map_err(DocumentError::Contradiction)?;
+        Ok(manifest)
+    }
+
+    /// The document's bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec_pretty(self).expect("a manifest has only string keys");
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// Rows of all slices.
+    pub fn rows(&self) -> u64 {
+        self.slices.iter().map(|slice| slice.rows).sum()
+    }
+
+    /// Stored bytes of all slices.
+    pub fn stored_bytes(&self) -> u64 {
+        self.slices.iter().map(|slice| slice.stored_bytes).sum()
+    }
+
+    /// The keys of all parts, carried ones too.
+    pub fn part_keys(&self) -> impl Iterator<Item = &Key> {
+        self.slices.iter().flat_map(|slice| slice.parts.iter().map(|part| &part.key))
+    }
+
+    /// The moment that `slice` was read.
+    pub fn taken_of<'a>(&'a self, slice: &'a Slice) -> &'a Taken {
+        slice.taken.as_ref().unwrap_or(&self.taken)
+    }
+
+    /// One digest over all slices: SHA-256 of `table rows rows_digest` lines, sorted.
+    pub fn day_digest(&self) -> String {
+        let mut lines: Vec<String> =
+            self.slices.iter().map(|slice| format!("{} {} {}\n", slice.qualified_name(), slice.rows, slice.rows_digest)).collect();
+        lines.sort_unstable();
+        hex::encode(Sha256::digest(lines.concat().as_bytes()))
+    }
+
+    /// The content of SHA256SUMS beside the manifest at `manifest_key`.
+    pub fn sums(&self, manifest_key: &Key) -> String {
+        self.slices
+            .iter()
+            .flat_map(|slice| &slice.parts)
+            .map(|part| format!("{}  {}\n", part.sha256, part.key.relative_to(manifest_key)))
+            .collect()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.window.start >= self.window.end {
+            return Err(format!("the window of {} is empty", self.day));
+        }
+        for (index, slice) in self.slices.iter().enumerate() {
+            slice.check().map_err(|problem| format!("slice of {}: {problem}", slice.qualified_name()))?;
+            if self.slices[..index].iter().any(|other| other.schema == slice.schema && other.table == slice.table) {
+                return Err(format!("two slices of {}", slice.qualified_name()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Slice {
+    /// `schema.table`, for people and as the key of maps; not quoted.
+    pub fn qualified_name(&self) -> String {
+        format!("{}.{}", self.schema, self.table)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.columns.is_empty() || self.columns.len() > 1_664 {
+            return Err(format!("{} columns", self.columns.len()));
+        }
+        let known = |name: &String| self.columns.iter().any(|column| column.name == *name);
+        if let Some(stray) = self.key.iter().find(|name| !known(name)) {
+            return Err(format!("key column {stray:?} is not among its columns"));
+        }
+        if self.parts.is_empty() {
+            return Err("no parts".into());
+        }
+        for part in &self.parts {
+            part.check().map_err(|problem| format!("{}: {problem}", part.key))?;
+        }
+        let total = |of: fn(&Frame) -> u64| -> Option<u64> {
+            self.parts.iter().flat_map(|part| &part.frames).map(of).try_fold(0_u64, u64::checked_add)
+        };
+        if total(|frame| frame.rows) != Some(self.rows) {
+            return Err("the rows of its frames do not add up".into());
+        }
+        if total(|frame| frame.raw_bytes) != Some(self.raw_bytes) || total(|frame| frame.stored_bytes) != Some(self.stored_bytes) {
+            return Err("the bytes of its frames do not add up".into());
+        }
+        Ok(())
+    }
+}
+
+impl Part {
+    fn check(&self) -> Result<(), String> {
+        if self.sha256.len() != 64 || !self.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err("sha256 is not 64 hex digits".into());
+        }
+        let mut offset = 0_u64;
+        for frame in &self.frames {
+            if frame.offset != offset || frame.stored_bytes == 0 {
+                return Err(format!("a gap between its frames at byte {offset}"));
+            }
+            if frame.raw_bytes > MAX_FRAME_RAW_BYTES || (frame.raw_bytes > FRAME_RAW_BYTES && frame.rows != 1) {
+                return Err(format!("the frame at byte {offset} is larger than a frame may be"));
+            }
+            if frame.rows > frame.raw_bytes {
+                return Err(format!("the frame at byte {offset} has more rows than bytes"));
+            }
+            // A frame that compresses to more than its rows and some framing is not one that COPY rows give.
+            if frame.stored_bytes > frame.raw_bytes + (frame.raw_bytes >> 7) + 1_024 {
+                return Err(format!("the frame at byte {offset} is stored larger than its rows"));
+            }
+            offset = offset.checked_add(frame.stored_bytes).ok_or("its size overflows")?;
+        }
+        if offset != self.stored_bytes {
+            return Err("its frames do not add up to its size".into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(snapshot: &str, minute: u32) -> Taken {
+        Taken {
+            exported_at: chrono::NaiveDate::from_ymd_opt(2024, 5, 2)
+                .and_then(|date| date.and_hms_opt(0, minute, 0))
+                .expect("a time")
+                .and_utc(),
+            snapshot: snapshot.into(),
+            lsn: "0/1".into(),
+            system_identifier: "7".into(),
+            timeline: 1,
+        }
+    }
+
+    #[test]
+    fn reads_are_ordered_by_their_snapshots_not_by_their_clocks() {
+        assert!(taken("100:102:100", 9).order(&taken("102:102:", 1)).is_lt(), "a transaction ended in between");
+        assert!(taken("100:102:100,101", 9).order(&taken("100:102:100", 1)).is_lt());
+        assert!(taken("100:103:", 1).order(&taken("100:102:", 9)).is_gt());
+        assert!(taken("100:102:", 1).order(&taken("100:102:", 2)).is_lt(), "equal snapshots: by time");
+    }
+
+    #[test]
+    fn reads_of_different_systems_are_ordered_by_time() {
+        let other = Taken { system_identifier: "8".into(), ..taken("1:2:", 9) };
+        assert!(taken("100:102:", 1).order(&other).is_lt());
+        let promoted = Taken { timeline: 2, ..taken("1:2:", 9) };
+        assert!(taken("100:102:", 1).order(&promoted).is_lt());
+    }
+}

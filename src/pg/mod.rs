@@ -1,0 +1,30 @@
+//! PostgreSQL: connecting, session settings, catalog queries, and COPY.
+//!
+//! Two kinds of connection, made from one [`Endpoint`]: `tokio_postgres::Client` for everything that asks
+//! questions, and [`Session`], a blocking connection of our own, for COPY and for the transaction that COPY is
+//! part of. The driver hides the server's `COPY n`, pays per message, and notices an error of a COPY IN only at
+//! its end.
+
+mod connect;
+mod error;
+mod session;
+
+pub use connect::Endpoint;
+pub use error::{PgError, ServerError, class_of_driver};
+pub use session::{CopyIn, Row, Session};
+
+/// `name` as a quoted SQL identifier.
+pub fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// `schema.table`, both quoted.
+pub fn quote_qualified(schema: &str, table: &str) -> String {
+    format!("{}.{}", quote_identifier(schema), quote_identifier(table))
+}
+
+/// `text` as a quoted SQL literal, whatever `standard_conforming_strings` says.
+pub fn quote_literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
+}
