@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// A calendar date in the dataset's zone, written `YYYY-MM-DD`, from year 1 to 9999.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String", regex(pattern = r"^\d{4}-\d{2}-\d{2}$"))]
+#[schemars(with = "String", extend("pattern" = r"^\d{4}-\d{2}-\d{2}$"))]
 pub struct Day(NaiveDate);
 
 /// A text that is not a day.
@@ -25,6 +25,12 @@ pub struct Day(NaiveDate);
 pub struct NotADay(String);
 
 impl Day {
+    /// 1970-01-01: what days are counted from.
+    pub const EPOCH: Day = match NaiveDate::from_ymd_opt(1970, 1, 1) {
+        Some(date) => Day(date),
+        None => panic!("a valid constant"),
+    };
+
     /// The day of a calendar date.
     ///
     /// # Errors
@@ -178,7 +184,9 @@ impl Zone {
             MappedLocalTime::Ambiguous(_, later) => later.to_utc(),
             MappedLocalTime::None => {
                 let before = (1..=4 * 26)
-                    .filter_map(|quarter| self.0.from_local_datetime(&(local - TimeDelta::minutes(15 * quarter))).latest())
+                    .filter_map(|quarter| {
+                        self.0.from_local_datetime(&(local - TimeDelta::minutes(15 * quarter))).latest()
+                    })
                     .next()
                     .map_or(0, |instant| instant.offset().fix().local_minus_utc());
                 (local - TimeDelta::seconds(i64::from(before))).and_utc()
@@ -252,7 +260,8 @@ mod tests {
     fn the_windows_of_neighbours_abut_and_contain_their_own_instants() {
         for name in ["UTC", "Africa/Cairo", "America/Havana", "America/Santiago", "Asia/Beirut", "Pacific/Chatham"] {
             let zone: Zone = name.parse().expect("a zone");
-            let range = DayRange { from: "2024-01-01".parse().expect("a day"), to: "2025-01-01".parse().expect("a day") };
+            let range =
+                DayRange { from: "2024-01-01".parse().expect("a day"), to: "2025-01-01".parse().expect("a day") };
             for day in range.days() {
                 let window = zone.window(day);
                 assert_eq!(window.end, zone.window(day.next()).start, "{name} {day}");

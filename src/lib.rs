@@ -20,6 +20,7 @@ pub mod day;
 pub mod error;
 pub mod export;
 pub mod feed;
+pub mod figures;
 pub mod head;
 pub mod layout;
 pub mod manifest;

@@ -1,1 +1,214 @@
-fn main() {}
+//! The story: parse, load, run, report, exit code.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use chrono::Utc;
+use clap::Parser;
+use tokio_util::sync::CancellationToken;
+
+use pgslice::cli::{CatchupArgs, Cli, Command, ExportArgs, Global, LsArgs, PruneArgs};
+use pgslice::config::{self, Config};
+use pgslice::day::DayRange;
+use pgslice::error::{Class, Failure, class_of};
+use pgslice::export::day::NewSource;
+use pgslice::export::plan::{Force, Request, Rules, Shrink};
+use pgslice::pg::Endpoint;
+use pgslice::progress::Progress;
+use pgslice::store::{self, Access, SharedStore};
+use pgslice::{catchup, export, report, retention, status};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    report::init_log(&cli.global);
+    let interrupt = Interrupt::default();
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+        .and_then(|runtime| runtime.block_on(run(cli.command, &cli.global, &interrupt)));
+    let class = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        // What failed because the run was being ended is not worth telling.
+        Err(error) if interrupt.token.is_cancelled() => {
+            tracing::debug!("{error:#}");
+            interrupt.class()
+        }
+        Err(error) => {
+            if error.downcast_ref::<Told>().is_none() {
+                report::print_error(&cli.global, &error);
+            }
+            error.downcast_ref::<Told>().map_or_else(|| class_of(&error), |told| told.0)
+        }
+    };
+    ExitCode::from(class.exit_code())
+}
+
+/// A failure that the report on standard output has told already.
+#[derive(Debug, thiserror::Error)]
+#[error("the run did not do all that was asked")]
+struct Told(Class);
+
+async fn run(command: Command, global: &Global, interrupt: &Interrupt) -> anyhow::Result<()> {
+    interrupt.watch()?;
+    let path = config::find(global.config.as_deref()).map_err(Failure::from)?;
+    let config = Arc::new(config::load(&path).map_err(Failure::from)?);
+    match command {
+        Command::Export(args) => run_export(config, args, global, interrupt).await,
+        Command::Prune(args) => run_prune(&config, &args, global).await,
+        Command::Catchup(args) => run_catchup(&config, args, global, interrupt).await,
+        Command::Status => run_status(&config, global).await,
+        Command::Ls(args) => run_ls(&config, &args, global).await,
+    }
+}
+
+async fn run_export(
+    config: Arc<Config>,
+    args: ExportArgs,
+    global: &Global,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let source = Endpoint::parse(configured(config.source_url.as_ref(), "source.url", &config)?)?;
+    let store = open_store(&config, if args.dry_run { Access::ReadOnly } else { Access::ReadWrite })?;
+    let today = config.timezone.day_of(Utc::now());
+    let request = match (args.date, args.from, args.to) {
+        (Some(date), _, _) => Request::Day(date.on(today)),
+        (None, Some(from), Some(to)) => Request::Range(DayRange { from: from.on(today), to: to.on(today) }),
+        _ => Request::Due,
+    };
+    if let Request::Range(range) = request
+        && range.from > range.to
+    {
+        return Err(Failure::new(Class::Usage, format!("--from {} is after --to {}", range.from, range.to)).into());
+    }
+    let rules = Rules {
+        force: if args.force { Force::Yes } else { Force::No },
+        shrink: if args.accept_shrink { Shrink::Accepted } else { Shrink::Guarded },
+        max_shrink: config.export.max_shrink,
+    };
+    let mut outcome = if args.dry_run {
+        export::run::plan(&config, &source, &*store, request).await?
+    } else {
+        let new_source = if args.new_source { NewSource::Accepted } else { NewSource::Refused };
+        let options = export::Options { request, rules, new_source };
+        let progress = progress(global);
+        export::run(Arc::clone(&config), source, Arc::clone(&store), options, interrupt.token.clone(), progress).await?
+    };
+    let failed = if interrupt.token.is_cancelled() { Some(interrupt.class()) } else { outcome.failure(request) };
+    if args.prune && failed.is_none() {
+        let mode = if args.dry_run { retention::Mode::DryRun } else { retention::Mode::Apply };
+        outcome.pruned = Some(retention::prune(&store, &config.retention, Utc::now(), mode).await?);
+    }
+    report::print(global, &outcome, &outcome.lines())?;
+    match (failed, outcome.pruned.as_ref().and_then(retention::PruneReport::failure)) {
+        (Some(class), _) => Err(Told(class).into()),
+        (None, Some(failure)) => Err(failure.into()),
+        (None, None) => Ok(()),
+    }
+}
+
+async fn run_prune(config: &Config, args: &PruneArgs, global: &Global) -> anyhow::Result<()> {
+    let mut rules = config.retention.clone();
+    rules.keep_days = args.keep.unwrap_or(rules.keep_days);
+    let (mode, access) = match args.dry_run {
+        true => (retention::Mode::DryRun, Access::ReadOnly),
+        false => (retention::Mode::Apply, Access::ReadWrite),
+    };
+    let store = open_store(config, access)?;
+    let outcome = retention::prune(&store, &rules, Utc::now(), mode).await?;
+    report::print(global, &outcome, &outcome.lines())?;
+    outcome.failure().map_or(Ok(()), |failure| Err(failure.into()))
+}
+
+async fn run_catchup(config: &Config, args: CatchupArgs, global: &Global, interrupt: &Interrupt) -> anyhow::Result<()> {
+    let given = args.replica.filter(|url| !url.is_empty());
+    let replica = Endpoint::parse(configured(given.as_ref().or(config.replica.url.as_ref()), "replica.url", config)?)?;
+    let store = open_store(config, Access::ReadOnly)?;
+    let now = Utc::now();
+    let today = config.timezone.day_of(now);
+    let options = catchup::Options {
+        request: catchup::plan::Request {
+            from: args.from.map(|day| day.on(today)),
+            to: args.to.map(|day| day.on(today)),
+            gaps: if args.allow_gap { catchup::plan::Gaps::Allow } else { catchup::plan::Gaps::Stop },
+        },
+        missing_tables: match args.create {
+            true => catchup::run::MissingTables::Create,
+            false => catchup::run::MissingTables::Refuse,
+        },
+        extra: if args.force { catchup::apply::Extra::Delete } else { catchup::apply::Extra::Keep },
+        mode: if args.dry_run { catchup::run::Mode::DryRun } else { catchup::run::Mode::Apply },
+    };
+    let progress = progress(global);
+    let outcome = catchup::run(config, replica, store, options, now, interrupt.token.clone(), progress).await?;
+    report::print(global, &outcome, &outcome.lines())?;
+    match outcome.failure() {
+        Some(failure) => Err(failure.clone().into()),
+        None => Ok(()),
+    }
+}
+
+async fn run_status(config: &Config, global: &Global) -> anyhow::Result<()> {
+    let store = open_store(config, Access::ReadOnly)?;
+    let feed = pgslice::head::read_existing(&*store).await?;
+    let applied = match &config.replica.url {
+        Some(url) => {
+            let client = Endpoint::parse(url)?.client().await.context("cannot connect to the replica")?;
+            catchup::ledger::applied_revisions(&client, &feed.feed_id).await?
+        }
+        None => None,
+    };
+    let status = status::status(&feed, config.timezone, Utc::now(), applied.as_ref());
+    report::print(global, &status, &status.lines())
+}
+
+async fn run_ls(config: &Config, args: &LsArgs, global: &Global) -> anyhow::Result<()> {
+    let store = open_store(config, Access::ReadOnly)?;
+    let listing = status::list(&*store).await?;
+    let lines = if args.urls { listing.urls() } else { listing.lines() };
+    report::print(global, &listing, &lines)
+}
+
+fn open_store(config: &Config, access: Access) -> anyhow::Result<SharedStore> {
+    Ok(store::open(configured(config.store.url.as_ref(), "store.url", config)?, access)?)
+}
+
+fn configured<'a>(value: Option<&'a String>, key: &str, config: &Config) -> anyhow::Result<&'a str> {
+    value.map(String::as_str).ok_or_else(|| {
+        Failure::new(Class::Usage, format!("{} does not set {key}", config.path.display()))
+            .next("this command needs it")
+            .into()
+    })
+}
+
+fn progress(global: &Global) -> Progress {
+    if global.quiet { Progress::hidden() } else { Progress::on_terminal() }
+}
+
+/// SIGINT and SIGTERM: end what is under way, publish nothing more, and say so by the exit code.
+#[derive(Debug, Default, Clone)]
+struct Interrupt {
+    token: CancellationToken,
+    by_term: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Interrupt {
+    fn watch(&self) -> anyhow::Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let this = self.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => this.by_term.store(true, std::sync::atomic::Ordering::Relaxed),
+            }
+            this.token.cancel();
+        });
+        Ok(())
+    }
+
+    fn class(&self) -> Class {
+        if self.by_term.load(std::sync::atomic::Ordering::Relaxed) { Class::Terminated } else { Class::Interrupted }
+    }
+}

@@ -60,9 +60,7 @@ impl Taken {
     /// Orders two reads: by snapshot within one system identifier and timeline, otherwise by time.
     pub fn order(&self, other: &Taken) -> std::cmp::Ordering {
         let comparable = self.system_identifier == other.system_identifier && self.timeline == other.timeline;
-        if comparable
-            && let (Some(own), Some(others)) = (horizon(&self.snapshot), horizon(&other.snapshot))
-        {
+        if comparable && let (Some(own), Some(others)) = (horizon(&self.snapshot), horizon(&other.snapshot)) {
             return own.cmp(&others).then(self.exported_at.cmp(&other.exported_at));
         }
         self.exported_at.cmp(&other.exported_at)
@@ -317,8 +315,11 @@ impl Manifest {
 
     /// One digest over all slices: SHA-256 of `table rows rows_digest` lines, sorted.
     pub fn day_digest(&self) -> String {
-        let mut lines: Vec<String> =
-            self.slices.iter().map(|slice| format!("{} {} {}\n", slice.qualified_name(), slice.rows, slice.rows_digest)).collect();
+        let mut lines: Vec<String> = self
+            .slices
+            .iter()
+            .map(|slice| format!("{} {} {}\n", slice.qualified_name(), slice.rows, slice.rows_digest))
+            .collect();
         lines.sort_unstable();
         hex::encode(Sha256::digest(lines.concat().as_bytes()))
     }
@@ -372,7 +373,9 @@ impl Slice {
         if total(|frame| frame.rows) != Some(self.rows) {
             return Err("the rows of its frames do not add up".into());
         }
-        if total(|frame| frame.raw_bytes) != Some(self.raw_bytes) || total(|frame| frame.stored_bytes) != Some(self.stored_bytes) {
+        if total(|frame| frame.raw_bytes) != Some(self.raw_bytes)
+            || total(|frame| frame.stored_bytes) != Some(self.stored_bytes)
+        {
             return Err("the bytes of its frames do not add up".into());
         }
         Ok(())

@@ -1,8 +1,13 @@
 //! TOML into a checked [`Config`]: unknown keys are refused with a suggestion, all problems are reported at once,
 //! each with its line.
 
+mod names;
 mod parse;
+mod reader;
 mod span;
+mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 
@@ -11,7 +16,7 @@ use chrono::TimeDelta;
 use crate::day::Zone;
 use crate::layout::Layout;
 
-pub use parse::{ConfigError, find, load, parse};
+pub use parse::{ConfigError, Problem, find, load, parse};
 pub use span::{parse_days, parse_span};
 
 /// One dataset, as configured. Which sections a command needs is that command's business.

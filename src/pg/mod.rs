@@ -5,14 +5,18 @@
 //! part of. The driver hides the server's `COPY n`, pays per message, and notices an error of a COPY IN only at
 //! its end.
 
+pub mod catalog;
 mod connect;
+mod copy;
 mod error;
 mod session;
+mod startup;
+mod wire;
 
 pub use connect::Endpoint;
+pub use copy::CopyIn;
 pub use error::{PgError, ServerError, class_of_driver};
-pub use session::{CopyIn, Row, Session};
-
+pub use session::{Row, Session, TransactionState};
 /// `name` as a quoted SQL identifier.
 pub fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))

@@ -1,5 +1,5 @@
 //! Where a feed is published to. The contract that every store keeps, and that the conformance suite in
-//! `tests/store.rs` argues from:
+//! `tests/store/mod.rs` argues from:
 //!
 //! * Objects appear whole or not at all: a reader never sees a part of a write.
 //! * [`Upload::finish`] and [`Store::create`] never replace an object.
@@ -13,10 +13,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::error::Class;
+use crate::error::{Class, Failure};
 use crate::layout::Key;
 
 pub mod fs;
+mod verified;
+
+pub use verified::{create_verified, finish_verified};
 
 /// The identity of an object's content as the store tells it; equal versions mean equal content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,3 +159,71 @@ pub trait Upload: Send {
 
 /// A store shared by the tasks of a run.
 pub type SharedStore = Arc<dyn Store>;
+
+/// What a store is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// To publish. A folder that is missing is created, the folder above it is not.
+    ReadWrite,
+    /// To read: nothing is created, and every write is [`StoreError::Denied`].
+    ReadOnly,
+}
+
+/// Opens the store at `url`: `file:///absolute/path`, percent-encoded.
+///
+/// # Errors
+/// Class Usage for a URL that names no folder, and for a folder that is missing (see [`Access`]); else the class of
+/// the system's error. No text of a URL that may hold credentials is repeated.
+pub fn open(url: &str, access: Access) -> Result<SharedStore, Failure> {
+    let example = "write it as file:///srv/feed, with an absolute path";
+    let Some((scheme, _)) = url.split_once(':').filter(|(scheme, _)| scheme.bytes().all(|b| b.is_ascii_alphanumeric()))
+    else {
+        return Err(Failure::new(Class::Usage, "store.url is not a URL").next(example));
+    };
+    match scheme.to_ascii_lowercase().as_str() {
+        "file" => {
+            let path = fs::path_of(url)
+                .map_err(|problem| Failure::new(Class::Usage, format!("store.url {url:?} {problem}")).next(example))?;
+            Ok(Arc::new(fs::FolderStore::open(&path, access)?))
+        }
+        "s3" | "http" | "https" => Err(Failure::new(
+            Class::Usage,
+            format!("store.url is an {scheme}:// address, but this version reads and writes folders only"),
+        )
+        .next("use a file:/// folder, and any tool that copies or serves folders to carry it further")),
+        _ => Err(Failure::new(Class::Usage, "store.url has an unknown scheme").next(example)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(url: &str) -> Failure {
+        match open(url, Access::ReadWrite) {
+            Ok(store) => panic!("{url} was opened as {}", store.url()),
+            Err(refusal) => refusal,
+        }
+    }
+
+    #[test]
+    fn buckets_and_web_servers_are_refused_without_repeating_credentials() {
+        for url in ["s3://user:secret@bucket/x", "https://user:secret@host/x", "HTTP://user:secret@host/"] {
+            let refusal = refusal(url);
+            assert_eq!(refusal.class, Class::Usage);
+            assert!(refusal.what.contains("folders only"), "{}", refusal.what);
+            assert!(refusal.next.is_some() && !format!("{refusal:?}").contains("secret"), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_the_url_of_a_folder_is_refused_with_an_example() {
+        for url in
+            ["", "/srv/feed", "srv/feed", "./a:b", "file:feed", "file://feed", "file:///a%zz", "ftp://host/", ":x"]
+        {
+            let refusal = refusal(url);
+            assert_eq!(refusal.class, Class::Usage, "{url}");
+            assert!(refusal.next.is_some_and(|next| next.contains("file:///srv/feed")), "{url}");
+        }
+    }
+}

@@ -1,0 +1,528 @@
+//! One transaction: the rows of a batch of days and their ledger rows, or nothing.
+//!
+//! Blocking: runs on a thread of its own over one [`Session`], and pulls verified rows from [`Rows`].
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use tokio::runtime::Handle;
+
+use super::adopt::{self, Found};
+use super::fetch::Rows;
+use super::ledger::{self, Entry, Ledger, Origin, Record};
+use super::matching::{Absence, OtherColumns, Target};
+use super::merge::{self, Stage};
+use super::plan::Dated;
+use crate::day::Day;
+use crate::error::{Class, Failure};
+use crate::feed::DayEntry;
+use crate::manifest::{Manifest, Slice, Taken};
+use crate::pg::{PgError, Session, quote_qualified};
+use crate::progress::Progress;
+use crate::store::SharedStore;
+
+/// Copies to the server are cut into pieces of this size, so that its refusal is noticed between them.
+const SEND_BYTES: usize = 256 << 10;
+
+/// A day to apply: its manifest, and the slices that the replica accepts with their targets.
+pub struct PendingDay {
+    /// The day's entry in the head.
+    pub entry: DayEntry,
+    /// Its record.
+    pub manifest: Manifest,
+    /// Slices (by index into the manifest) and where they go.
+    pub targets: Vec<(usize, Target)>,
+    /// The replica holds an earlier revision.
+    pub revises: bool,
+}
+
+impl Dated for PendingDay {
+    fn taken(&self) -> &Taken {
+        &self.manifest.taken
+    }
+
+    fn is_revision(&self) -> bool {
+        self.revises
+    }
+
+    fn day(&self) -> Day {
+        self.entry.day
+    }
+}
+
+/// What the replica's catalogs say about the order of tables.
+#[derive(Debug, Clone, Default)]
+pub struct Shape {
+    /// Foreign keys between relations: (child, parent).
+    pub foreign_keys: Vec<(u32, u32)>,
+    /// The sequences that feed columns.
+    pub sequences: Vec<OwnedSequence>,
+}
+
+/// A sequence that feeds a column.
+#[derive(Debug, Clone)]
+pub struct OwnedSequence {
+    /// The table.
+    pub relation: u32,
+    /// The column.
+    pub column: String,
+    /// The sequence's schema.
+    pub schema: String,
+    /// The sequence's name.
+    pub name: String,
+    /// Does it count down?
+    pub descending: bool,
+}
+
+impl Shape {
+    /// Places tables so that every parent comes before its children; a circle keeps the order given.
+    pub fn parents_first(&self, mut oids: Vec<u32>) -> Vec<u32> {
+        let mut ordered: Vec<u32> = Vec::with_capacity(oids.len());
+        while !oids.is_empty() {
+            let waits = |oid: &u32| {
+                self.foreign_keys.iter().any(|(child, parent)| child == oid && parent != oid && oids.contains(parent))
+            };
+            let next = oids.iter().position(|oid| !waits(oid)).unwrap_or(0);
+            ordered.push(oids.remove(next));
+        }
+        ordered
+    }
+
+    fn is_referenced(&self, oid: u32) -> bool {
+        self.foreign_keys.iter().any(|(_, parent)| *parent == oid)
+    }
+}
+
+/// `--force`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extra {
+    /// Rows that the feed does not know are kept when a window is first met, and after.
+    Keep,
+    /// They are deleted.
+    Delete,
+}
+
+/// What became of a slice.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// The day.
+    pub day: Day,
+    /// `schema.table`
+    pub table: String,
+    /// How.
+    pub origin: Origin,
+    /// The slice's rows.
+    pub rows: u64,
+    /// Rows that the feed does not know were kept.
+    pub keeps_extra_rows: bool,
+}
+
+/// Applies batches over one session.
+pub struct Applier {
+    /// The session; its loss ends the transaction.
+    pub session: Session,
+    /// The feed.
+    pub feed_id: String,
+    /// Where the parts are.
+    pub store: SharedStore,
+    /// Runs the fetchers.
+    pub runtime: Handle,
+    /// What the replica holds; kept up with every commit.
+    pub ledger: Ledger,
+    /// The order of tables.
+    pub shape: Shape,
+    /// What to do with rows that the feed does not know.
+    pub extra: Extra,
+    /// What a person sees meanwhile.
+    pub progress: Progress,
+}
+
+/// How a slice gets into its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// An earlier revision held the same rows.
+    Unchanged,
+    /// The replica's own rows are the same.
+    Adopt,
+    /// COPY into an empty window.
+    Direct,
+    /// Stage and merge by key.
+    Merge { absent: Absent },
+    /// Delete the window and load it: there is no key to merge by.
+    Replace,
+}
+
+/// What a merge does with rows of the window that the slice does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Absent {
+    Deleted,
+    Kept,
+}
+
+/// One slice of the batch and how it goes.
+struct Work<'a> {
+    day: &'a PendingDay,
+    slice: &'a Slice,
+    target: &'a Target,
+    way: Way,
+    keeps_extra_rows: bool,
+}
+
+impl Work<'_> {
+    fn taken(&self) -> &Taken {
+        self.day.manifest.taken_of(self.slice)
+    }
+
+    fn window(&self) -> Option<String> {
+        self.target.time.as_ref().map(|time| time.predicate_of("present"))
+    }
+
+    fn origin(&self) -> Origin {
+        match self.way {
+            Way::Unchanged => Origin::Unchanged,
+            Way::Adopt => Origin::Adopted,
+            Way::Direct | Way::Replace => Origin::Loaded,
+            Way::Merge { .. } => Origin::Merged,
+        }
+    }
+}
+
+impl Applier {
+    /// Applies a batch in one transaction with its ledger rows. After an error nothing of it is there, except that an
+    /// error of COMMIT itself leaves that open: the next run reads the ledger and knows.
+    ///
+    /// # Errors
+    /// The server's, the store's; class Integrity when rows are not what the manifest says; class Drift when a slice
+    /// cannot be applied to its table without losing something.
+    pub fn apply(&mut self, batch: &[PendingDay]) -> anyhow::Result<Vec<Applied>> {
+        self.session.run("begin; set constraints all deferred")?;
+        match self.apply_in_transaction(batch) {
+            Ok((applied, entries)) => {
+                self.session.run("commit").context("cannot commit")?;
+                self.ledger.extend(entries);
+                Ok(applied)
+            }
+            Err(error) => {
+                // The connection may be gone, and the transaction with it.
+                if let Err(rollback) = self.session.run("rollback") {
+                    tracing::debug!(%rollback, "the transaction ended with its connection");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn apply_in_transaction(
+        &mut self,
+        batch: &[PendingDay],
+    ) -> anyhow::Result<(Vec<Applied>, Vec<((Day, String), Entry)>)> {
+        let mut work = Vec::new();
+        for day in batch {
+            for (index, target) in &day.targets {
+                work.push(self.decide(day, &day.manifest.slices[*index], target, batch.len())?);
+            }
+        }
+        let mut tables: BTreeMap<u32, Vec<Work<'_>>> = BTreeMap::new();
+        let mut oids = Vec::new();
+        for item in work {
+            if !oids.contains(&item.target.oid) {
+                oids.push(item.target.oid);
+            }
+            tables.entry(item.target.oid).or_default().push(item);
+        }
+        let order = self.shape.parents_first(oids);
+        let mut stages = BTreeMap::new();
+        for (number, oid) in order.iter().enumerate() {
+            let table = tables.get_mut(oid).map(Vec::as_mut_slice).unwrap_or_default();
+            table.sort_by(|a, b| a.taken().order(b.taken()));
+            if let Some(stage) = self.stage(table, number)? {
+                stages.insert(*oid, stage);
+            }
+        }
+        for oid in order.iter().rev() {
+            self.delete(&tables[oid], stages.get(oid))?;
+        }
+        for (number, oid) in order.iter().enumerate() {
+            self.load(&tables[oid], stages.get(oid), order.len() + number)?;
+        }
+        for oid in &order {
+            self.advance_sequences(&tables[oid])?;
+        }
+        let mut applied = Vec::new();
+        let mut entries = Vec::new();
+        for item in order.iter().flat_map(|oid| &tables[oid]) {
+            entries.push(self.record(item)?);
+            applied.push(Applied {
+                day: item.day.entry.day,
+                table: item.target.name.clone(),
+                origin: item.origin(),
+                rows: item.slice.rows,
+                keeps_extra_rows: item.keeps_extra_rows,
+            });
+        }
+        applied.sort_by(|a, b| (a.day, &a.table).cmp(&(b.day, &b.table)));
+        Ok((applied, entries))
+    }
+
+    /// Decides how a slice goes, looking at its window where the ledger does not know it.
+    fn decide<'a>(
+        &mut self,
+        day: &'a PendingDay,
+        slice: &'a Slice,
+        target: &'a Target,
+        days_in_batch: usize,
+    ) -> anyhow::Result<Work<'a>> {
+        let work = |way, keeps_extra_rows| Work { day, slice, target, way, keeps_extra_rows };
+        let held = self.ledger.get(&(day.entry.day, target.name.clone())).filter(|held| held.table_oid == target.oid);
+        if let Some(held) = held {
+            let keeps = held.keeps_extra_rows && self.extra == Extra::Keep;
+            if held.rows_digest == slice.rows_digest && held.rows == slice.rows && keeps == held.keeps_extra_rows {
+                return Ok(work(Way::Unchanged, keeps));
+            }
+            if target.key.is_empty() {
+                self.check_replaceable(day, target)?;
+                return Ok(work(Way::Replace, false));
+            }
+            let absent = if target.absence == Absence::Proven && !keeps { Absent::Deleted } else { Absent::Kept };
+            return Ok(work(Way::Merge { absent }, keeps));
+        }
+        Ok(match adopt::look(&mut self.session, target, slice)? {
+            Found::Equal => work(Way::Adopt, false),
+            Found::Nothing if days_in_batch == 1 || target.key.is_empty() => work(Way::Direct, false),
+            Found::Nothing => work(Way::Merge { absent: Absent::Kept }, false),
+            Found::Other if target.key.is_empty() => {
+                if self.extra == Extra::Keep {
+                    return Err(Failure::new(
+                        Class::Drift,
+                        format!(
+                            "{} {}: the replica holds other rows than the feed, and no key to merge by",
+                            day.entry.day, target.name
+                        ),
+                    )
+                    .meaning("nothing of the day was applied")
+                    .next("add a primary key on the replica, or let --force replace the replica's rows of that day")
+                    .into());
+                }
+                self.check_replaceable(day, target)?;
+                work(Way::Replace, false)
+            }
+            Found::Other => {
+                let deletes = target.absence == Absence::Proven && self.extra == Extra::Delete;
+                let keeps = target.absence == Absence::Proven && !deletes;
+                work(Way::Merge { absent: if deletes { Absent::Deleted } else { Absent::Kept } }, keeps)
+            }
+        })
+    }
+
+    /// May the window of a table without a key be deleted and loaded?
+    fn check_replaceable(&self, day: &PendingDay, target: &Target) -> anyhow::Result<()> {
+        let problem = if self.shape.is_referenced(target.oid) {
+            "a foreign key points at it, so its rows cannot be deleted and loaded again"
+        } else if target.absence == Absence::Unknown {
+            "its slice is filtered, so rows that it does not have must stay"
+        } else if target.other_columns == OtherColumns::Some {
+            "it has columns that the feed does not carry, whose values would be lost"
+        } else {
+            return Ok(());
+        };
+        Err(Failure::new(
+            Class::Drift,
+            format!("{} {}: has no key to merge by, and {problem}", day.entry.day, target.name),
+        )
+        .meaning("nothing of the day was applied")
+        .next(format!("add a primary key: alter table {} add primary key (…)", target.table))
+        .into())
+    }
+
+    /// Brings the rows of a table's merged slices into its stage, the slice that was read last on top.
+    fn stage<'a>(&mut self, table: &[Work<'a>], number: usize) -> anyhow::Result<Option<Stage<'a>>> {
+        let merged: Vec<&Work<'a>> = table.iter().filter(|item| matches!(item.way, Way::Merge { .. })).collect();
+        let Some(first) = merged.first() else { return Ok(None) };
+        let stage = Stage::new(first.target, number);
+        self.session.run(&stage.create())?;
+        for (rank, item) in merged.iter().enumerate() {
+            self.session.run(&stage.rank(rank))?;
+            self.copy(&stage.copy(), item)?;
+        }
+        self.session.run(&stage.settle())?;
+        Ok(Some(stage))
+    }
+
+    fn delete(&mut self, table: &[Work<'_>], stage: Option<&Stage<'_>>) -> anyhow::Result<()> {
+        let windows: Vec<String> = table
+            .iter()
+            .filter(|item| item.way == Way::Merge { absent: Absent::Deleted })
+            .filter_map(Work::window)
+            .collect();
+        if let Some(stage) = stage
+            && !windows.is_empty()
+        {
+            self.session
+                .run(&stage.delete_absent(&windows))
+                .with_context(|| format!("cannot delete from {}", table[0].target.name))?;
+        }
+        for item in table.iter().filter(|item| item.way == Way::Replace) {
+            if let Some(window) = item.window() {
+                self.session.run(&merge::delete_window(item.target, &window))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, table: &[Work<'_>], stage: Option<&Stage<'_>>, number: usize) -> anyhow::Result<()> {
+        if let Some(stage) = stage {
+            self.merge(table, stage).with_context(|| format!("cannot merge into {}", table[0].target.name))?;
+        }
+        for item in table {
+            match item.way {
+                Way::Direct if item.target.key.is_empty() => self.copy(&merge::copy_into(item.target), item)?,
+                Way::Direct => self.load_directly(item, number)?,
+                Way::Replace => self.copy(&merge::copy_into(item.target), item)?,
+                Way::Unchanged | Way::Adopt | Way::Merge { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, table: &[Work<'_>], stage: &Stage<'_>) -> anyhow::Result<()> {
+        let merged: Vec<&Work<'_>> = table.iter().filter(|item| matches!(item.way, Way::Merge { .. })).collect();
+        let newest = merged.iter().all(|item| self.is_newest(item));
+        let windows: Vec<String> = merged.iter().filter_map(|item| item.window()).collect();
+        // Never older over newer: what was read before the newest that this table holds changes rows of its own window
+        // only, and of a reference table none.
+        let update = match (newest, windows.is_empty()) {
+            (true, _) => stage.update_changed(None),
+            (false, false) => stage.update_changed(Some(&windows)),
+            (false, true) => None,
+        };
+        if let Some(update) = update {
+            self.session.run(&update)?;
+        }
+        self.session.run(&stage.insert_new())?;
+        if newest {
+            for item in merged.iter().filter(|item| item.way == Way::Merge { absent: Absent::Deleted }) {
+                self.check_window(item)?;
+            }
+        }
+        Ok(self.session.run(&stage.drop())?)
+    }
+
+    /// The window must hold exactly the slice's rows now: a trigger or rule of the replica could have swallowed some.
+    fn check_window(&mut self, item: &Work<'_>) -> anyhow::Result<()> {
+        let Some(window) = item.window() else { return Ok(()) };
+        let rows: u64 = match self.session.query(&merge::count_window(item.target, &window), &[])?.first() {
+            Some(row) => row.text(0)?.parse()?,
+            None => 0,
+        };
+        if rows == item.slice.rows {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Class::Integrity,
+            format!(
+                "{} {} would hold {rows} rows, the feed has {}",
+                item.day.entry.day, item.target.name, item.slice.rows
+            ),
+        )
+        .meaning("nothing of the day was kept on the replica")
+        .next("look for triggers, rules or partitions on the replica that change what is written")
+        .into())
+    }
+
+    /// COPY into an empty window. A row whose key exists in another window moved there or came from there: then the
+    /// slice is merged instead.
+    fn load_directly(&mut self, item: &Work<'_>, number: usize) -> anyhow::Result<()> {
+        self.session.run("savepoint direct")?;
+        let Err(error) = self.copy(&merge::copy_into(item.target), item) else {
+            return Ok(self.session.run("release savepoint direct")?);
+        };
+        let conflict =
+            error.chain().any(|cause| cause.downcast_ref::<PgError>().is_some_and(PgError::is_unique_violation));
+        if !conflict {
+            return Err(error);
+        }
+        self.session.run("rollback to savepoint direct")?;
+        let stage = Stage::new(item.target, number);
+        self.session.run(&stage.create())?;
+        self.copy(&stage.copy(), item)?;
+        self.session.run(&stage.settle())?;
+        let merged = Work { way: Way::Merge { absent: Absent::Kept }, ..*item };
+        self.merge(&[merged], &stage).with_context(|| format!("cannot merge into {}", item.target.name))
+    }
+
+    /// Was the slice read no earlier than anything that this table holds?
+    fn is_newest(&self, item: &Work<'_>) -> bool {
+        self.ledger
+            .iter()
+            .filter(|((_, table), held)| *table == item.target.name && held.table_oid == item.target.oid)
+            .all(|(_, held)| held.taken.order(item.taken()).is_le())
+    }
+
+    /// Sends a slice's rows to a COPY statement; the server must count as many as the manifest.
+    fn copy(&mut self, statement: &str, item: &Work<'_>) -> anyhow::Result<()> {
+        let named = || format!("{} {}", item.day.entry.day, item.target.name);
+        let mut rows = Rows::of(item.slice, &self.store, &self.runtime);
+        let mut copy = self.session.copy_in(statement).with_context(named)?;
+        while let Some(block) = rows.next().with_context(named)? {
+            for piece in block.chunks(SEND_BYTES) {
+                copy.send(piece).with_context(named)?;
+            }
+            self.progress.add_bytes(block.len() as u64);
+        }
+        let counted = copy.finish().with_context(named)?;
+        if counted == item.slice.rows {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Class::Integrity,
+            format!("{}: the replica took {counted} rows, the feed has {}", named(), item.slice.rows),
+        )
+        .meaning("nothing of the day was kept on the replica")
+        .next("look for triggers or rules on the replica that change what is written")
+        .into())
+    }
+
+    fn advance_sequences(&mut self, table: &[Work<'_>]) -> anyhow::Result<()> {
+        let loaded: Vec<&Work<'_>> =
+            table.iter().filter(|item| !matches!(item.way, Way::Unchanged) && item.slice.rows > 0).collect();
+        let Some(first) = loaded.first() else { return Ok(()) };
+        let windows: Vec<String> = loaded.iter().filter_map(|item| item.window()).collect();
+        let window = (!windows.is_empty()).then(|| format!("({})", windows.join(") or (")));
+        for sequence in self.shape.sequences.iter().filter(|sequence| sequence.relation == first.target.oid) {
+            if !first.target.columns.contains(&sequence.column) {
+                continue;
+            }
+            let name = quote_qualified(&sequence.schema, &sequence.name);
+            let sql =
+                merge::advance_sequence(first.target, &sequence.column, &name, sequence.descending, window.as_deref());
+            self.session.run(&sql).with_context(|| format!("cannot move sequence {name}"))?;
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, item: &Work<'_>) -> anyhow::Result<((Day, String), Entry)> {
+        let entry = &item.day.entry;
+        let record = Record {
+            day: entry.day,
+            slice: item.slice,
+            revision: entry.revision,
+            state: entry.state.word(),
+            manifest_sha256: &entry.manifest.sha256,
+            taken: item.taken(),
+            table_oid: item.target.oid,
+            origin: item.origin(),
+            keeps_extra_rows: item.keeps_extra_rows,
+        };
+        ledger::write(&mut self.session, &self.feed_id, &record)?;
+        let held = Entry {
+            revision: entry.revision,
+            manifest_sha256: entry.manifest.sha256.clone(),
+            rows_digest: item.slice.rows_digest,
+            rows: item.slice.rows,
+            taken: item.taken().clone(),
+            table_oid: item.target.oid,
+            keeps_extra_rows: item.keeps_extra_rows,
+        };
+        Ok(((entry.day, item.target.name.clone()), held))
+    }
+}

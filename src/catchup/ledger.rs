@@ -1,0 +1,206 @@
+//! The replica's own record of what it holds: read over the driver, written by the transaction that loads the rows.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use tokio_postgres::Client;
+
+use crate::codec::RowsDigest;
+use crate::day::Day;
+use crate::feed::Feed;
+use crate::manifest::{Slice, Taken};
+use crate::pg::{PgError, Session};
+
+/// What the replica holds of a feed, by day and `schema.table`.
+pub type Ledger = BTreeMap<(Day, String), Entry>;
+
+/// One slice that the replica holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The revision it came from.
+    pub revision: u32,
+    /// The manifest it came from.
+    pub manifest_sha256: String,
+    /// Its rows' digest.
+    pub rows_digest: RowsDigest,
+    /// Its rows.
+    pub rows: u64,
+    /// The moment it was read on the source.
+    pub taken: Taken,
+    /// The table that it was written to.
+    pub table_oid: u32,
+    /// The window held rows that the feed does not know.
+    pub keeps_extra_rows: bool,
+}
+
+/// How the replica came to hold a slice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// By COPY into an empty window.
+    Loaded,
+    /// By key into rows that were there.
+    Merged,
+    /// It was found equal.
+    Adopted,
+    /// An earlier revision with the same rows was held.
+    Unchanged,
+}
+
+impl Origin {
+    /// The word in the ledger and in reports.
+    pub fn word(self) -> &'static str {
+        match self {
+            Origin::Loaded => "loaded",
+            Origin::Merged => "merged",
+            Origin::Adopted => "adopted",
+            Origin::Unchanged => "unchanged",
+        }
+    }
+}
+
+/// The head as of the last catchup that left nothing pending.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownHead {
+    /// The feed's identity.
+    pub feed_id: String,
+    /// Its sequence.
+    pub sequence: u64,
+}
+
+/// Does the replica have a ledger at all?
+///
+/// # Errors
+/// The server's.
+pub async fn exists(client: &Client) -> Result<bool, PgError> {
+    let sql = "select pg_catalog.to_regclass('pgslice.ledger') is not null and pg_catalog.to_regclass('pgslice.feed') is not null";
+    Ok(client.query_one(sql, &[]).await?.get(0))
+}
+
+/// Makes the ledger's tables where they are missing.
+///
+/// # Errors
+/// The server's: the role needs CREATE on the database the first time.
+pub async fn create(client: &Client) -> Result<(), PgError> {
+    Ok(client.batch_execute(include_str!("../../sql/ledger.sql")).await?)
+}
+
+/// The head that the dataset was last caught up with.
+///
+/// # Errors
+/// The server's.
+pub async fn known_head(client: &Client, dataset: &str) -> Result<Option<KnownHead>, PgError> {
+    let row = client.query_opt("select feed_id, sequence from pgslice.feed where dataset = $1", &[&dataset]).await?;
+    Ok(row.map(|row| KnownHead {
+        feed_id: row.get(0),
+        sequence: u64::try_from(row.get::<_, i64>(1)).unwrap_or_default(),
+    }))
+}
+
+/// What the replica holds of a feed.
+///
+/// # Errors
+/// The server's; rows that are not a ledger's.
+pub async fn read(client: &Client, feed_id: &str) -> anyhow::Result<Ledger> {
+    let mut ledger = Ledger::new();
+    let rows = client.query(include_str!("../../sql/ledger_rows.sql"), &[&feed_id]).await.map_err(PgError::from)?;
+    for row in rows {
+        let day: Day = row.get::<_, String>("day").parse()?;
+        let taken = Taken {
+            exported_at: row.get::<_, DateTime<Utc>>("exported_at"),
+            snapshot: row.get("snapshot"),
+            lsn: row.get("lsn"),
+            system_identifier: row.get("system_identifier"),
+            timeline: u32::try_from(row.get::<_, i64>("timeline"))?,
+        };
+        let entry = Entry {
+            revision: u32::try_from(row.get::<_, i32>("revision"))?,
+            manifest_sha256: row.get("manifest_sha256"),
+            rows_digest: row.get::<_, String>("rows_digest").parse().map_err(anyhow::Error::msg)?,
+            rows: u64::try_from(row.get::<_, i64>("rows"))?,
+            taken,
+            table_oid: row.get("table_oid"),
+            keeps_extra_rows: row.get("keeps_extra_rows"),
+        };
+        ledger.insert((day, row.get("table_name")), entry);
+    }
+    Ok(ledger)
+}
+
+/// The revision of each day that the replica holds, the lowest of its tables; `None` without a ledger.
+///
+/// # Errors
+/// The server's.
+pub async fn applied_revisions(client: &Client, feed_id: &str) -> anyhow::Result<Option<BTreeMap<Day, u32>>> {
+    if !exists(client).await? {
+        return Ok(None);
+    }
+    let mut applied: BTreeMap<Day, u32> = BTreeMap::new();
+    for ((day, _), entry) in read(client, feed_id).await? {
+        applied.entry(day).and_modify(|revision| *revision = entry.revision.min(*revision)).or_insert(entry.revision);
+    }
+    Ok(Some(applied))
+}
+
+/// A slice that the present transaction made true.
+#[derive(Debug, Clone)]
+pub struct Record<'a> {
+    /// The day.
+    pub day: Day,
+    /// The slice.
+    pub slice: &'a Slice,
+    /// The revision of its day.
+    pub revision: u32,
+    /// The state of its day.
+    pub state: &'static str,
+    /// The manifest.
+    pub manifest_sha256: &'a str,
+    /// The moment it was read on the source.
+    pub taken: &'a Taken,
+    /// The table.
+    pub table_oid: u32,
+    /// How.
+    pub origin: Origin,
+    /// Whether rows that the feed does not know were kept.
+    pub keeps_extra_rows: bool,
+}
+
+/// Writes a record in the session's transaction.
+///
+/// # Errors
+/// The server's.
+pub fn write(session: &mut Session, feed_id: &str, record: &Record<'_>) -> Result<(), PgError> {
+    let Record { day, slice, revision, state, manifest_sha256, taken, table_oid, origin, keeps_extra_rows } = record;
+    let values: [String; 16] = [
+        feed_id.to_owned(),
+        day.to_string(),
+        slice.qualified_name(),
+        revision.to_string(),
+        (*state).to_owned(),
+        (*manifest_sha256).to_owned(),
+        slice.rows_digest.to_string(),
+        slice.rows.to_string(),
+        taken.snapshot.clone(),
+        taken.lsn.clone(),
+        taken.system_identifier.clone(),
+        taken.timeline.to_string(),
+        taken.exported_at.to_rfc3339(),
+        table_oid.to_string(),
+        origin.word().to_owned(),
+        keeps_extra_rows.to_string(),
+    ];
+    let values = values.each_ref().map(|value| Some(value.as_str()));
+    session.execute(include_str!("../../sql/ledger_write.sql"), &values)?;
+    Ok(())
+}
+
+/// Remembers the head after a catchup that left nothing pending.
+///
+/// # Errors
+/// The server's.
+pub fn caught_up(session: &mut Session, feed: &Feed) -> Result<(), PgError> {
+    let (sequence, published_at) = (feed.sequence.to_string(), feed.published_at.to_rfc3339());
+    let values = [&feed.dataset, &feed.feed_id, &sequence, &published_at].map(|value| Some(value.as_str()));
+    session.execute(include_str!("../../sql/caught_up.sql"), &values)?;
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! The statements of a merge by key. Pure.
+//!
+//! A stage is a temporary table with the columns of a target and a rank: the place of the slice in the order of the
+//! snapshots. Deletes of all tables run before loads of any, children before parents; loads run parents first.
+
+use super::matching::Target;
+use crate::pg::{quote_identifier, quote_literal};
+
+/// The stage's own column; no identifier of PostgreSQL's users is likely to hold a tilde.
+const RANK: &str = "pgslice~rank";
+
+/// A temporary table that the rows of one target pass through.
+#[derive(Debug, Clone)]
+pub struct Stage<'a> {
+    target: &'a Target,
+    name: String,
+}
+
+impl<'a> Stage<'a> {
+    /// The stage of `target`; `number` tells the stages of a transaction apart.
+    pub fn new(target: &'a Target, number: usize) -> Stage<'a> {
+        Stage { target, name: format!("pg_temp.{}", quote_identifier(&format!("pgslice_stage_{number}"))) }
+    }
+
+    /// Creates it, gone with the transaction.
+    pub fn create(&self) -> String {
+        format!(
+            "create temporary table {} on commit drop as select {}, 0::integer as {} from {} with no data",
+            self.name.trim_start_matches("pg_temp."),
+            list(&self.target.columns),
+            quote_identifier(RANK),
+            self.target.table
+        )
+    }
+
+    /// Makes the rows that are loaded next rank as `rank`.
+    pub fn rank(&self, rank: usize) -> String {
+        format!("alter table {} alter column {} set default {rank}", self.name, quote_identifier(RANK))
+    }
+
+    /// Loads it.
+    pub fn copy(&self) -> String {
+        format!("copy {} ({}) from stdin", self.name, list(&self.target.columns))
+    }
+
+    /// Of rows with one key that several slices hold, keeps the one that was read last; then looks at what is there.
+    pub fn settle(&self) -> String {
+        let (name, rank) = (&self.name, quote_identifier(RANK));
+        format!(
+            "delete from {name} as older using {name} as newer where {} and older.{rank} < newer.{rank}; analyze {name}",
+            equal(&self.target.key, "older", "newer")
+        )
+    }
+
+    /// Deletes the rows of `windows` (predicates on the table's time column) that the stage does not have.
+    pub fn delete_absent(&self, windows: &[String]) -> String {
+        format!(
+            "delete from {} as present where {} and not exists (select from {} as staged where {})",
+            self.target.table,
+            any(windows),
+            self.name,
+            equal(&self.target.key, "present", "staged")
+        )
+    }
+
+    /// Writes the staged values over rows of the same key that differ, wherever they are now; within `windows` only
+    /// if given. `None` when the key is all there is.
+    ///
+    /// Rows are compared by their images (`*<>`): every type has one, and equal numbers of different scale differ.
+    pub fn update_changed(&self, windows: Option<&[String]>) -> Option<String> {
+        let values: Vec<&String> = self.target.columns.iter().filter(|name| !self.target.key.contains(name)).collect();
+        if values.is_empty() {
+            return None;
+        }
+        let assignments: Vec<String> =
+            values.iter().map(|name| format!("{0} = staged.{0}", quote_identifier(name))).collect();
+        let row = |side: &str| -> String {
+            let columns: Vec<String> = values.iter().map(|name| format!("{side}.{}", quote_identifier(name))).collect();
+            format!("row({})::pg_catalog.record", columns.join(", "))
+        };
+        let limit = windows.map(|windows| format!(" and {}", any(windows))).unwrap_or_default();
+        Some(format!(
+            "update {} as present set {} from {} as staged where {} and {} operator(pg_catalog.*<>) {}{limit}",
+            self.target.table,
+            assignments.join(", "),
+            self.name,
+            equal(&self.target.key, "present", "staged"),
+            row("present"),
+            row("staged"),
+        ))
+    }
+
+    /// Inserts staged rows whose key is not there.
+    pub fn insert_new(&self) -> String {
+        let columns: Vec<String> =
+            self.target.columns.iter().map(|name| format!("staged.{}", quote_identifier(name))).collect();
+        format!(
+            "insert into {} ({}) overriding system value select {} from {} as staged \
+             where not exists (select from {} as present where {})",
+            self.target.table,
+            list(&self.target.columns),
+            columns.join(", "),
+            self.name,
+            self.target.table,
+            equal(&self.target.key, "present", "staged")
+        )
+    }
+
+    /// Drops it before the transaction ends.
+    pub fn drop(&self) -> String {
+        format!("drop table {}", self.name)
+    }
+}
+
+/// Loads a target directly.
+pub fn copy_into(target: &Target) -> String {
+    format!("copy {} ({}) from stdin", target.table, list(&target.columns))
+}
+
+/// Reads back what a target's window holds, as the feed's slices do.
+pub fn copy_window(target: &Target, window: &str) -> String {
+    format!("copy (select {} from {} as present where {window}) to stdout", list(&target.columns), target.table)
+}
+
+/// Counts what a target's window holds.
+pub fn count_window(target: &Target, window: &str) -> String {
+    format!("select pg_catalog.count(*)::text from {} as present where {window}", target.table)
+}
+
+/// Empties a target's window.
+pub fn delete_window(target: &Target, window: &str) -> String {
+    format!("delete from {} as present where {window}", target.table)
+}
+
+/// Moves a sequence past the values of its column, never back. `window` limits where the values are looked for.
+pub fn advance_sequence(
+    target: &Target,
+    column: &str,
+    sequence: &str,
+    descending: bool,
+    window: Option<&str>,
+) -> String {
+    let (farthest, beyond) = if descending { ("min", "<") } else { ("max", ">") };
+    let condition = window.map(|window| format!(" where {window}")).unwrap_or_default();
+    format!(
+        "select pg_catalog.setval({regclass}::pg_catalog.regclass, loaded.farthest) \
+         from (select pg_catalog.{farthest}({column})::pg_catalog.int8 as farthest from {table} as present{condition}) as loaded, \
+         {sequence} as sequence \
+         where loaded.farthest {beyond} sequence.last_value or (loaded.farthest = sequence.last_value and not sequence.is_called)",
+        regclass = quote_literal(sequence),
+        column = quote_identifier(column),
+        table = target.table,
+    )
+}
+
+fn list(names: &[String]) -> String {
+    names.iter().map(|name| quote_identifier(name)).collect::<Vec<_>>().join(", ")
+}
+
+fn equal(key: &[String], left: &str, right: &str) -> String {
+    key.iter().map(|name| format!("{left}.{0} = {right}.{0}", quote_identifier(name))).collect::<Vec<_>>().join(" and ")
+}
+
+fn any(conditions: &[String]) -> String {
+    let alternatives: Vec<String> = conditions.iter().map(|condition| format!("({condition})")).collect();
+    format!("({})", alternatives.join(" or "))
+}

@@ -1,0 +1,588 @@
+//! The story of `pgslice catchup`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+
+use super::adopt::{self, Found};
+use super::apply::{Applied, Applier, Extra, OwnedSequence, PendingDay, Shape};
+use super::create;
+use super::ledger::{self, KnownHead, Ledger, Origin};
+use super::matching::{self, Drift, Target};
+use super::plan::{self, Accepted, Gaps, Pending, Request};
+use crate::config::Config;
+use crate::day::Day;
+use crate::error::{Class, Failure};
+use crate::feed::{DayEntry, Feed};
+use crate::figures::human_count;
+use crate::head;
+use crate::manifest::Manifest;
+use crate::pg::catalog::{self, Relation};
+use crate::pg::{Endpoint, PgError, Session};
+use crate::progress::Progress;
+use crate::store::SharedStore;
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Which days.
+    pub request: Request,
+    /// What to do with tables that are missing.
+    pub missing_tables: MissingTables,
+    /// What to do with rows that the feed does not know.
+    pub extra: Extra,
+    /// Whether anything is written.
+    pub mode: Mode,
+}
+
+/// `--create`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissingTables {
+    /// They are refused.
+    Refuse,
+    /// They are made.
+    Create,
+}
+
+/// `--dry-run`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Days are applied.
+    Apply,
+    /// It is only said which.
+    DryRun,
+}
+
+/// What became of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct CatchupReport {
+    /// The version of this report.
+    pub format: u32,
+    /// The feed.
+    pub feed_id: String,
+    /// The dataset.
+    pub dataset: String,
+    /// The head's sequence.
+    pub sequence: u64,
+    /// When the head was published.
+    pub published_at: DateTime<Utc>,
+    /// Nothing was written: the days say what would be applied.
+    pub dry_run: bool,
+    /// Tables that were (or would be) made.
+    pub created: Vec<String>,
+    /// The days that were (or would be) applied, in that order.
+    pub days: Vec<DayReport>,
+    /// The newest day of the feed.
+    pub newest: Option<Day>,
+    /// Pending days that must wait for a missing one.
+    pub waiting: usize,
+    /// Why the run did not end with everything applied and fresh.
+    pub stopped: Option<Stop>,
+}
+
+/// Why a run did not end with everything applied and fresh.
+#[derive(Debug, Clone, Serialize)]
+pub struct Stop {
+    /// The exit code of its class.
+    pub exit_code: u8,
+    /// What a person reads.
+    pub message: String,
+    #[serde(skip)]
+    failure: Failure,
+}
+
+/// A day that was applied.
+#[derive(Debug, Clone, Serialize)]
+pub struct DayReport {
+    /// The day.
+    pub day: Day,
+    /// Its revision.
+    pub revision: u32,
+    /// Rows of all its slices.
+    pub rows: u64,
+    /// Per `schema.table`; empty in a dry run.
+    pub tables: BTreeMap<String, TableReport>,
+}
+
+/// What became of a slice.
+#[derive(Debug, Clone, Serialize)]
+pub struct TableReport {
+    /// How the replica came to hold it.
+    pub origin: Origin,
+    /// Its rows.
+    pub rows: u64,
+    /// The window holds rows that the feed does not know.
+    pub keeps_extra_rows: bool,
+}
+
+/// Brings the replica up to the feed.
+///
+/// Each batch of days is one transaction; whatever ends the run, the batches before it stand and the next run goes on
+/// from there.
+///
+/// # Errors
+/// Class Locked when another catchup runs on this replica; Drift before the first row when tables do not fit;
+/// BehindRetention before the first row; those of [`Applier::apply`]. A gap, a stale feed and days that are not
+/// published yet are in the report: see [`CatchupReport::failure`].
+pub async fn run(
+    config: &Config,
+    replica: Endpoint,
+    store: SharedStore,
+    options: Options,
+    now: DateTime<Utc>,
+    cancel: CancellationToken,
+    progress: Progress,
+) -> anyhow::Result<CatchupReport> {
+    let feed = head::read_existing(&*store).await?;
+    check_dataset(&feed, config)?;
+    let client = replica.client().await.context("cannot connect to the replica")?;
+    refuse_standby(&client).await?;
+    if options.mode == Mode::Apply {
+        ledger::create(&client).await.context("cannot make the ledger (schema pgslice) on the replica")?;
+    }
+    let mut session = connect(&replica, &cancel).await?;
+    lock_replica(&mut session, &feed)?;
+    let ledger = match ledger::exists(&client).await? {
+        true => {
+            check_known_head(&feed, ledger::known_head(&client, &feed.dataset).await?)?;
+            ledger::read(&client, &feed.feed_id).await?
+        }
+        false => Ledger::new(),
+    };
+    let mut report = CatchupReport::of(&feed, options.mode);
+
+    let mut relations = relations(&client, config).await?;
+    let missing = missing_tables(config, &relations);
+    if !missing.is_empty() {
+        let statements = create_statements(&client, &feed, &store, &missing, options).await?;
+        report.created = missing.iter().map(|(schema, name)| format!("{schema}.{name}")).collect();
+        if options.mode == Mode::Apply {
+            client
+                .batch_execute(&format!("begin;\n{statements}\ncommit;"))
+                .await
+                .map_err(PgError::from)
+                .context("cannot create tables")?;
+            relations = self::relations(&client, config).await?;
+        }
+    }
+    let accepted: Accepted = relations.iter().map(|relation| (relation.qualified_name(), relation.oid)).collect();
+    let Pending { days, waiting, hole, beyond_newest } = plan::pending(&feed, &ledger, &accepted, options.request)?;
+    report.waiting = waiting;
+
+    let mut pending = Vec::new();
+    for entry in days {
+        pending.push(match_day(&*store, &feed, entry, &relations, &ledger).await?);
+    }
+    let shape = shape(&client, &relations).await?;
+    let mut applier = Applier {
+        session,
+        feed_id: feed.feed_id.clone(),
+        store: Arc::clone(&store),
+        runtime: Handle::current(),
+        ledger,
+        shape,
+        extra: options.extra,
+        progress: progress.clone(),
+    };
+    applier = check_continuity(applier, &feed, &pending, options.request, report.created.is_empty()).await?;
+
+    let batches = plan::batches(pending);
+    if options.mode == Mode::DryRun {
+        report.days.extend(batches.iter().flatten().map(|day| DayReport::planned(&day.manifest)));
+    } else {
+        for batch in batches {
+            if cancel.is_cancelled() {
+                return Err(PgError::Cancelled.into());
+            }
+            let names: Vec<String> = batch.iter().map(|day| day.entry.day.to_string()).collect();
+            progress.begin(&format!("catch up {}", names.join(", ")));
+            let (returned, batch, outcome) = spawn_blocking(move || {
+                let outcome = applier.apply(&batch);
+                (applier, batch, outcome)
+            })
+            .await?;
+            applier = returned;
+            let applied = outcome.with_context(|| format!("cannot apply {}", names.join(", ")))?;
+            for day in batch {
+                let day = DayReport::applied(&day.manifest, &applied);
+                progress.suspend(|| tracing::info!("{}", day.line()));
+                report.days.push(day);
+            }
+        }
+        let nothing_pending =
+            hole.is_none() && feed.days.iter().all(|entry| plan::is_held(entry, &applier.ledger, &accepted));
+        if nothing_pending {
+            let feed = feed.clone();
+            spawn_blocking(move || ledger::caught_up(&mut applier.session, &feed)).await??;
+        }
+    }
+    progress.end();
+    report.stopped = stop(&feed, config, hole, beyond_newest, waiting, now);
+    Ok(report)
+}
+
+async fn connect(replica: &Endpoint, cancel: &CancellationToken) -> anyhow::Result<Session> {
+    let (replica, cancel) = (replica.clone(), cancel.clone());
+    spawn_blocking(move || replica.session(&cancel)).await?.context("cannot connect to the replica")
+}
+
+fn check_dataset(feed: &Feed, config: &Config) -> Result<(), Failure> {
+    if feed.dataset == config.dataset {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Class::Usage,
+        format!("the feed is of dataset {:?}, the configuration is for {:?}", feed.dataset, config.dataset),
+    )
+    .meaning("nothing was applied")
+    .next("check dataset and store.url in the configuration"))
+}
+
+async fn refuse_standby(client: &Client) -> anyhow::Result<()> {
+    let row = client.query_one("select pg_catalog.pg_is_in_recovery()", &[]).await.map_err(PgError::from)?;
+    if !row.get::<_, bool>(0) {
+        return Ok(());
+    }
+    Err(Failure::new(Class::Usage, "the replica is a physical standby: it takes no writes")
+        .meaning("nothing was applied")
+        .next("name a database of its own in replica.url")
+        .into())
+}
+
+/// One catchup per replica and feed at a time; the lock lives as long as the session.
+fn lock_replica(session: &mut Session, feed: &Feed) -> anyhow::Result<()> {
+    let sql = "select pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended($1, 0))::text";
+    let name = format!("pgslice catchup {}", feed.feed_id);
+    let locked = session.query(sql, &[Some(&name)])?.first().is_some_and(|row| row.get(0) == Some("true"));
+    if locked {
+        return Ok(());
+    }
+    Err(Failure::new(Class::Locked, "another catchup is running on this replica")
+        .meaning("this run changed nothing")
+        .next("wait for the other run; its lock ends with its connection")
+        .into())
+}
+
+fn check_known_head(feed: &Feed, known: Option<KnownHead>) -> Result<(), Failure> {
+    let Some(known) = known else { return Ok(()) };
+    if known.feed_id != feed.feed_id {
+        return Err(Failure::new(
+            Class::Integrity,
+            format!(
+                "this replica follows feed {} of {:?}, but the store holds feed {}",
+                known.feed_id, feed.dataset, feed.feed_id
+            ),
+        )
+        .meaning("nothing was applied: the feed was made anew, or store.url is another one's")
+        .next(format!(
+            "if the new feed is right, run: delete from pgslice.feed where dataset = {}",
+            crate::pg::quote_literal(&feed.dataset)
+        )));
+    }
+    if feed.sequence < known.sequence {
+        return Err(Failure::new(
+            Class::Stale,
+            format!(
+                "the store answers with version {} of the feed, this replica has seen {}",
+                feed.sequence, known.sequence
+            ),
+        )
+        .meaning("nothing was applied; the replica is ahead of what the store shows")
+        .next("a cache in between may be old: run again later; if it stays, the feed was set back"));
+    }
+    Ok(())
+}
+
+async fn relations(client: &Client, config: &Config) -> Result<Vec<Relation>, PgError> {
+    let names: Vec<(&str, &str)> =
+        config.tables.iter().map(|table| (table.schema.as_str(), table.name.as_str())).collect();
+    catalog::relations(client, &names).await
+}
+
+fn missing_tables(config: &Config, relations: &[Relation]) -> Vec<(String, String)> {
+    config
+        .tables
+        .iter()
+        .filter(|table| {
+            !relations.iter().any(|relation| relation.schema == table.schema && relation.name == table.name)
+        })
+        .map(|table| (table.schema.clone(), table.name.clone()))
+        .collect()
+}
+
+/// The statements that make the missing tables, as the newest day that has them describes them.
+async fn create_statements(
+    client: &Client,
+    feed: &Feed,
+    store: &SharedStore,
+    missing: &[(String, String)],
+    options: Options,
+) -> anyhow::Result<String> {
+    let names: Vec<String> = missing.iter().map(|(schema, name)| format!("{schema}.{name}")).collect();
+    if options.missing_tables == MissingTables::Refuse {
+        return Err(Failure::new(Class::Drift, format!("the replica has no table {}", names.join(", ")))
+            .meaning("nothing was applied")
+            .next("restore a full dump first, or let --create make the tables")
+            .into());
+    }
+    let mut statements = String::new();
+    for (schema, name) in missing {
+        let qualified = format!("{schema}.{name}");
+        let Some(entry) = feed.days.iter().rev().find(|entry| entry.tables.contains_key(&qualified)) else {
+            return Err(Failure::new(Class::Drift, format!("the feed has no table {qualified}"))
+                .meaning("nothing was applied")
+                .next("take it out of the replica's configuration, or check its spelling")
+                .into());
+        };
+        let manifest = head::manifest(&**store, feed, &entry.manifest).await?;
+        let slice = manifest
+            .slices
+            .iter()
+            .find(|slice| slice.schema == *schema && slice.table == *name)
+            .with_context(|| format!("the manifest of {} has no slice of {qualified}", entry.day))?;
+        statements.push_str(&create::statements(client, slice, schema, name).await.map_err(as_failure)?);
+        statements.push('\n');
+    }
+    Ok(statements)
+}
+
+fn as_failure(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<Drift>() {
+        Ok(drift) => drifted(&[drift]),
+        Err(other) => other,
+    }
+}
+
+fn drifted(drifts: &[Drift]) -> anyhow::Error {
+    let lines: Vec<String> = drifts.iter().map(ToString::to_string).collect();
+    Failure::new(Class::Drift, lines.join("\n"))
+        .meaning("no row was moved")
+        .next("change the replica's tables to fit the feed, then run again")
+        .into()
+}
+
+/// Reads a pending day's manifest and matches its slices with the replica's tables; all differences at once.
+async fn match_day(
+    store: &dyn crate::store::Store,
+    feed: &Feed,
+    entry: &DayEntry,
+    relations: &[Relation],
+    ledger: &Ledger,
+) -> anyhow::Result<PendingDay> {
+    let manifest = head::manifest(store, feed, &entry.manifest).await?;
+    if manifest.day != entry.day || manifest.window != entry.window || manifest.revision != entry.revision {
+        return Err(Failure::new(
+            Class::Integrity,
+            format!("{} is the manifest of another day or revision", entry.manifest.key),
+        )
+        .meaning("nothing of the day was applied")
+        .into());
+    }
+    let (mut targets, mut drifts): (Vec<(usize, Target)>, Vec<Drift>) = (Vec::new(), Vec::new());
+    for (index, slice) in manifest.slices.iter().enumerate() {
+        let Some(relation) =
+            relations.iter().find(|relation| relation.schema == slice.schema && relation.name == slice.table)
+        else {
+            continue;
+        };
+        match matching::target(slice, relation, &manifest) {
+            Ok(target) => targets.push((index, target)),
+            Err(drift) => drifts.push(drift),
+        }
+    }
+    if !drifts.is_empty() {
+        return Err(drifted(&drifts).context(format!("{} does not fit the replica", entry.day)));
+    }
+    let revises = ledger.range((entry.day, String::new())..).next().is_some_and(|((day, _), _)| *day == entry.day);
+    Ok(PendingDay { entry: entry.clone(), manifest, targets, revises })
+}
+
+async fn shape(client: &Client, relations: &[Relation]) -> Result<Shape, PgError> {
+    let oids: Vec<u32> = relations.iter().map(|relation| relation.oid).collect();
+    let foreign_keys = client
+        .query(include_str!("../../sql/foreign_keys.sql"), &[&oids])
+        .await?
+        .iter()
+        .map(|row| (row.get("child"), row.get("parent")))
+        .collect();
+    let sequences = client
+        .query(include_str!("../../sql/owned_sequences.sql"), &[&oids])
+        .await?
+        .iter()
+        .map(|row| OwnedSequence {
+            relation: row.get("relation"),
+            column: row.get("column_name"),
+            schema: row.get("schema"),
+            name: row.get("name"),
+            descending: row.get("descending"),
+        })
+        .collect();
+    Ok(Shape { foreign_keys, sequences })
+}
+
+/// Rows from before the feed's oldest day speak of a replica that was filled some other way. If its oldest day is not
+/// the feed's, days between may be missing for good.
+///
+/// # Errors
+/// Class BehindRetention, unless `--from` or `--allow-gap` says what is meant.
+async fn check_continuity(
+    mut applier: Applier,
+    feed: &Feed,
+    pending: &[PendingDay],
+    request: Request,
+    tables_were_there: bool,
+) -> anyhow::Result<Applier> {
+    let oldest = feed.days.first().map(|entry| entry.day);
+    let first = pending.iter().find(|day| Some(day.entry.day) == oldest && !day.revises);
+    let asked = request.from.is_some() || request.gaps == Gaps::Allow;
+    let Some(first) = first.filter(|_| !asked && tables_were_there) else { return Ok(applier) };
+    let slices: Vec<(crate::manifest::Slice, Target)> = first
+        .targets
+        .iter()
+        .filter(|(_, target)| target.time.is_some())
+        .map(|(index, target)| (first.manifest.slices[*index].clone(), target.clone()))
+        .collect();
+    let day = first.entry.day;
+    let (applier, outcome) = spawn_blocking(move || {
+        let outcome =
+            slices.iter().try_for_each(|(slice, target)| holds_oldest(&mut applier.session, slice, target, day));
+        (applier, outcome)
+    })
+    .await?;
+    outcome.map(|()| applier)
+}
+
+fn holds_oldest(
+    session: &mut Session,
+    slice: &crate::manifest::Slice,
+    target: &Target,
+    day: Day,
+) -> anyhow::Result<()> {
+    let Some(time) = &target.time else { return Ok(()) };
+    let sql = format!("select exists (select from {} as present where {})::text", target.table, time.before("present"));
+    let has_earlier = session.query(&sql, &[])?.first().is_some_and(|row| row.get(0) == Some("true"));
+    if !has_earlier || adopt::look(session, target, slice)? == Found::Equal {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Class::BehindRetention,
+        format!("{} has rows from before {day}, the feed's oldest day, but not that day's rows", target.name),
+    )
+    .meaning("nothing was applied: days between may be missing on this replica for good")
+    .next(format!("load a newer full dump; or say what is meant with --from {day} or --allow-gap"))
+    .into())
+}
+
+fn stop(
+    feed: &Feed,
+    config: &Config,
+    hole: Option<Day>,
+    beyond_newest: Option<Day>,
+    waiting: usize,
+    now: DateTime<Utc>,
+) -> Option<Stop> {
+    let failure = if let Some(hole) = hole {
+        Failure::new(Class::Gap, format!("{hole} is missing in the feed; {waiting} later days wait for it"))
+            .meaning("the days before it were applied")
+            .next("ask the publisher to export it, or step over it with --allow-gap")
+    } else if let Some(to) = beyond_newest {
+        let newest = feed.newest.map_or_else(|| "none yet".to_owned(), |newest| format!("the newest is {newest}"));
+        Failure::new(Class::NotSettled, format!("{to} is not published yet ({newest})"))
+            .meaning("the days up to the newest were applied")
+            .next("run again later")
+    } else if plan::is_stale(feed, config.replica.max_age, now) {
+        Failure::new(
+            Class::Stale,
+            format!("the feed was last published to at {}", feed.published_at.format("%Y-%m-%d %H:%M UTC")),
+        )
+        .meaning("everything that is published was applied, but nothing new has come for too long")
+        .next("ask the publisher whether the export still runs")
+    } else {
+        return None;
+    };
+    Some(Stop { exit_code: failure.class.exit_code(), message: failure.to_string(), failure })
+}
+
+impl DayReport {
+    fn planned(manifest: &Manifest) -> DayReport {
+        DayReport { day: manifest.day, revision: manifest.revision, rows: manifest.rows(), tables: BTreeMap::new() }
+    }
+
+    fn applied(manifest: &Manifest, applied: &[Applied]) -> DayReport {
+        let own = applied.iter().filter(|slice| slice.day == manifest.day);
+        let tables: BTreeMap<String, TableReport> = own
+            .map(|slice| {
+                let report =
+                    TableReport { origin: slice.origin, rows: slice.rows, keeps_extra_rows: slice.keeps_extra_rows };
+                (slice.table.clone(), report)
+            })
+            .collect();
+        let rows = tables.values().map(|table| table.rows).sum();
+        DayReport { day: manifest.day, revision: manifest.revision, rows, tables }
+    }
+
+    /// The day in one line, for people.
+    pub fn line(&self) -> String {
+        let mut origins: Vec<&str> = self.tables.values().map(|table| table.origin.word()).collect();
+        origins.sort_unstable();
+        origins.dedup();
+        let how = if origins.is_empty() { "would be applied".to_owned() } else { origins.join(", ") };
+        let extra = self.tables.values().any(|table| table.keeps_extra_rows);
+        let note = if extra { " (rows that the feed does not know were kept)" } else { "" };
+        format!("{} r{} {how}: {} rows{note}", self.day, self.revision, human_count(self.rows))
+    }
+}
+
+impl CatchupReport {
+    fn of(feed: &Feed, mode: Mode) -> CatchupReport {
+        CatchupReport {
+            format: 1,
+            feed_id: feed.feed_id.clone(),
+            dataset: feed.dataset.clone(),
+            sequence: feed.sequence,
+            published_at: feed.published_at,
+            dry_run: mode == Mode::DryRun,
+            created: Vec::new(),
+            days: Vec::new(),
+            newest: feed.newest,
+            waiting: 0,
+            stopped: None,
+        }
+    }
+
+    /// Why the run did not end with everything applied and fresh.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.stopped.as_ref().map(|stop| &stop.failure)
+    }
+
+    /// The run for people.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if !self.created.is_empty() {
+            let verb = if self.dry_run { "would create" } else { "created" };
+            lines.push(format!("{verb} {}", self.created.join(", ")));
+        }
+        if self.dry_run {
+            lines.extend(self.days.iter().map(DayReport::line));
+        }
+        let newest = self.newest.map_or_else(|| "no day yet".to_owned(), |newest| format!("newest day {newest}"));
+        let summary = match (self.days.len(), self.dry_run) {
+            (0, _) if self.waiting == 0 => format!("nothing new ({newest})"),
+            (0, _) => format!("nothing applied ({newest})"),
+            (days, false) => {
+                let rows = self.days.iter().map(|day| day.rows).sum();
+                format!("{days} days applied, {} rows ({newest})", human_count(rows))
+            }
+            (days, true) => format!("{days} days would be applied ({newest})"),
+        };
+        lines.push(format!("{}: {summary}", self.dataset));
+        lines
+    }
+}

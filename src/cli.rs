@@ -1,0 +1,194 @@
+//! The command line: clap structs, no logic beyond their meaning.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::parse_days;
+use crate::day::Day;
+
+const EXAMPLE: &str = "\
+Example, every night after the full dump:
+  pgslice export --prune                   publish yesterday, let old days go
+and on any replica, as often as you like:
+  pgslice catchup --replica                apply exactly the missing days
+
+Exit codes: 0 done, 2 usage or config, 3 some days failed, 4 integrity, 5 try again, 6 permission, 7 locked,
+8 not settled yet, 9 schema drift, 10 gap, 11 behind retention, 12 feed stale, 1 other.";
+
+/// Publish a growing PostgreSQL database day by day, and top replicas off from it.
+#[derive(Debug, Parser)]
+#[command(name = "pgslice", version, after_help = EXAMPLE, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The configuration [default: $PGSLICE_CONFIG, ./pgslice.toml, /etc/pgslice/pgslice.toml].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print the result as one JSON document.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more (twice: everything).
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Say only what went wrong.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// How log lines are written to standard error.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Publish days of the source to the store.
+    Export(ExportArgs),
+    /// Let old days go, and delete what has outlived its grace.
+    Prune(PruneArgs),
+    /// Apply the feed's missing and revised days to a replica.
+    Catchup(CatchupArgs),
+    /// Show how fresh the feed is, its gaps, and what each day costs.
+    Status,
+    /// List the objects of the feed.
+    Ls(LsArgs),
+}
+
+/// `pgslice export`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without a day: every closed day that is missing or provisional from the feed's oldest day on, and the days of the
+lookback; for an empty feed, yesterday. Days are published whole or not at all.
+
+Example: pgslice export --from 2024-05-01 --to 2024-05-07")]
+pub struct ExportArgs {
+    /// Export this day, even if it is published already; `yesterday` is understood.
+    #[arg(long, value_name = "DAY", conflicts_with_all = ["from", "to"])]
+    pub date: Option<NamedDay>,
+    /// Export from this day on.
+    #[arg(long, value_name = "DAY", requires = "to")]
+    pub from: Option<NamedDay>,
+    /// Export up to this day, itself included.
+    #[arg(long, value_name = "DAY", requires = "from")]
+    pub to: Option<NamedDay>,
+    /// Publish a new revision even if no row changed.
+    #[arg(long)]
+    pub force: bool,
+    /// Publish a revision even if it lost rows.
+    #[arg(long)]
+    pub accept_shrink: bool,
+    /// Accept a source with another system identifier.
+    #[arg(long)]
+    pub new_source: bool,
+    /// Say which days would be looked at; write nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Prune afterwards, if no day failed.
+    #[arg(long)]
+    pub prune: bool,
+}
+
+/// `pgslice prune`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Days leave the feed first; their objects are deleted by a later run, when the grace has passed.
+
+Example: pgslice prune --keep 15d --dry-run")]
+pub struct PruneArgs {
+    /// Keep that many days, counted back from the newest final one [default: retention.keep].
+    #[arg(long, value_name = "SPAN", value_parser = keep_days)]
+    pub keep: Option<u64>,
+    /// Say what would be done; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `pgslice catchup`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Every day is one transaction with its own record of it: safe to repeat, safe to kill.
+
+Example: pgslice catchup --replica postgres://localhost/datanommer --create --from 2024-05-01")]
+pub struct CatchupArgs {
+    /// The database to top off [default: replica.url].
+    #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "")]
+    pub replica: Option<String>,
+    /// Start with this day.
+    #[arg(long, value_name = "DAY")]
+    pub from: Option<NamedDay>,
+    /// Stop after this day.
+    #[arg(long, value_name = "DAY")]
+    pub to: Option<NamedDay>,
+    /// Make tables that the configuration lists and the replica lacks.
+    #[arg(long)]
+    pub create: bool,
+    /// Step over days that are missing in the feed.
+    #[arg(long)]
+    pub allow_gap: bool,
+    /// Delete rows that the feed does not know, in the windows of its days.
+    #[arg(long)]
+    pub force: bool,
+    /// Say which days would be applied; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `pgslice ls`
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    /// Print addresses only.
+    #[arg(long)]
+    pub urls: bool,
+}
+
+/// A day as people name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamedDay {
+    /// `2024-05-01`
+    Day(Day),
+    /// `yesterday`
+    Yesterday,
+}
+
+impl NamedDay {
+    /// The day, given the one that has not ended.
+    pub fn on(self, today: Day) -> Day {
+        match self {
+            NamedDay::Day(day) => day,
+            NamedDay::Yesterday => today.previous(),
+        }
+    }
+}
+
+impl std::str::FromStr for NamedDay {
+    type Err = crate::day::NotADay;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "yesterday" { Ok(NamedDay::Yesterday) } else { text.parse().map(NamedDay::Day) }
+    }
+}
+
+fn keep_days(text: &str) -> Result<u64, String> {
+    match parse_days(text)? {
+        0 => Err("0d would let every day go; the least is 1d".to_owned()),
+        days => Ok(days),
+    }
+}

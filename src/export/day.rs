@@ -1,0 +1,498 @@
+//! One day into the feed: lock, settle, snapshot, slices, manifest, swap.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, anyhow};
+use chrono::Utc;
+use sha2::{Digest, Sha256};
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+
+use super::plan::{self, Candidate, Comparison, Decision, Force, Rules, Why};
+use super::settle;
+use super::slice::{self, Staged};
+use super::snapshot::{self, SliceFacts, Snapshot};
+use crate::config::{Config, Unsettled};
+use crate::day::{Day, Window};
+use crate::error::{Class, Failure};
+use crate::feed::{DayEntry, Feed, ManifestRef, SourceIdentity};
+use crate::head;
+use crate::layout::{AttemptDirectory, Key, sums_beside};
+use crate::manifest::{self, Manifest, Part, Slice, SliceFormat, State, Taken};
+use crate::pg::{Endpoint, PgError, Session};
+use crate::progress::Progress;
+use crate::store::{SharedStore, create_verified, finish_verified};
+use crate::table::SourceTable;
+
+/// What every day of a run shares.
+#[derive(Clone)]
+pub struct Exporter {
+    /// The dataset.
+    pub config: Arc<Config>,
+    /// The source.
+    pub source: Endpoint,
+    /// The store.
+    pub store: SharedStore,
+    /// How decisions may be overruled.
+    pub rules: Rules,
+    /// Whether a source with another system identifier is accepted.
+    pub new_source: NewSource,
+    /// Ends the run.
+    pub cancel: CancellationToken,
+    /// What a person sees meanwhile.
+    pub progress: Progress,
+}
+
+/// `--new-source`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewSource {
+    /// Another system identifier is refused.
+    Refused,
+    /// It takes the place of the known one.
+    Accepted,
+}
+
+/// What became of a day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// The entry that stands in the feed now.
+    pub entry: DayEntry,
+    /// Whether this run made it.
+    pub change: Change,
+    /// Why it is not final, in words.
+    pub unsettled: Vec<String>,
+}
+
+/// Whether a run changed a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// A new revision.
+    Published,
+    /// A provisional revision became final over the same parts.
+    Settled,
+    /// Nothing.
+    Unchanged,
+}
+
+/// A slice that was read, and what is to be done to make it real.
+struct ReadSlice {
+    slice: Slice,
+    staged: Staged,
+}
+
+impl Exporter {
+    /// Publishes `candidate`, or finds that there is nothing to publish.
+    ///
+    /// Complete or invisible: parts, then checksums, then the manifest, then one swap of feed.json. Whatever fails
+    /// before the swap leaves the feed as it was; objects of this attempt are removed as far as possible, and nothing
+    /// ever names them.
+    ///
+    /// # Errors
+    /// Class Locked when another run exports the day; NotSettled when it has not ended; otherwise the source's, the
+    /// store's, and the refusals of [`plan`].
+    pub async fn publish(&self, candidate: Candidate) -> anyhow::Result<Published> {
+        let day = candidate.day;
+        let window = self.config.timezone.window(day);
+        // A connection of its own: it holds the day's lock, and a failure ends this day only.
+        let client = self.source.client().await.context("cannot connect to the source")?;
+        lock_day(&client, &self.config.dataset, day).await?;
+
+        let facts = settle::source_facts(&client).await?;
+        if window.end > facts.now {
+            return Err(not_ended(day, window, &self.config).into());
+        }
+        let feed = head::read_existing(&*self.store).await?;
+        plan::check_neighbours(&feed, self.config.timezone.name(), day, window)?;
+        if self.new_source == NewSource::Refused {
+            plan::check_source(&feed, &facts.system_identifier)?;
+        }
+        snapshot::check_zones(&client, self.config.timezone, day, window, &self.config.tables).await?;
+        let published = match feed.day(day) {
+            Some(entry) => Some(head::manifest(&*self.store, &feed, &entry.manifest).await?),
+            None => None,
+        };
+
+        let settlement = settle::settlement(&client, window, self.config.export.settle).await?;
+        if settlement.state == State::Provisional && self.config.export.unsettled == Unsettled::Refuse {
+            return Err(Failure::new(
+                Class::NotSettled,
+                format!("{day} is not settled: {}", settlement.reasons.join("; ")),
+            )
+            .meaning("rows could still be added to it; it was not exported")
+            .next("run again later, or set unsettled = \"provisional\"")
+            .into());
+        }
+
+        let snapshot = Snapshot::take(&client, &self.config.tables, &facts).await?;
+        let attempt = Attempt {
+            exporter: self,
+            day,
+            window,
+            attempt_id: head::random_attempt(),
+            feed: &feed,
+            published: published.as_ref(),
+            taken: snapshot.taken.clone(),
+            facts: &facts,
+        };
+        let outcome = attempt.read_and_publish(&snapshot, settlement.state, candidate.why).await;
+        let released = snapshot.release().await;
+        let (entry, change) = outcome?;
+        if let Err(error) = released {
+            tracing::debug!(%error, "the snapshot's transaction had ended before it was released");
+        }
+        let unsettled = if entry.state == State::Provisional { settlement.reasons } else { Vec::new() };
+        Ok(Published { entry, change, unsettled })
+    }
+}
+
+/// One attempt to publish a day, under its lock and snapshot.
+struct Attempt<'a> {
+    exporter: &'a Exporter,
+    day: Day,
+    window: Window,
+    attempt_id: String,
+    /// The head that the attempt started from.
+    feed: &'a Feed,
+    /// The day's published revision.
+    published: Option<&'a Manifest>,
+    taken: Taken,
+    facts: &'a settle::SourceFacts,
+}
+
+impl Attempt<'_> {
+    async fn read_and_publish(
+        &self,
+        snapshot: &Snapshot<'_>,
+        state: State,
+        why: Why,
+    ) -> anyhow::Result<(DayEntry, Change)> {
+        let read = self.read_slices(snapshot).await?;
+        let slices: Vec<Slice> = read.iter().map(|read| read.slice.clone()).collect();
+        let last_revision = self.feed.last_revision(self.day);
+        let decision = plan::decide(self.published, last_revision, &slices, state, why, self.exporter.rules);
+        let mut created = Vec::new();
+        let (written, change) = match (decision, self.published) {
+            (Ok(Decision::Publish { revision }), _) => {
+                let slices = self.publish_parts(read, &mut created).await;
+                (self.publish_manifest(slices, revision, state, &mut created).await, Change::Published)
+            }
+            (Ok(Decision::Settle { revision }), Some(published)) => {
+                discard(read).await?;
+                let carried = published.slices.iter().map(|slice| carry(slice, slice, published)).collect();
+                (self.publish_manifest(Ok(carried), revision, state, &mut created).await, Change::Settled)
+            }
+            (Ok(Decision::Unchanged | Decision::Settle { .. }), _) => {
+                discard(read).await?;
+                let entry = self.feed.day(self.day).ok_or_else(|| anyhow!("{} is not published", self.day))?;
+                return Ok((entry.clone(), Change::Unchanged));
+            }
+            (Err(refusal), _) => {
+                discard(read).await?;
+                return Err(refusal.into());
+            }
+        };
+        let entry = match written {
+            Ok(entry) => entry,
+            Err(error) => {
+                self.remove(&created).await;
+                return Err(error);
+            }
+        };
+        // From here on an error leaves it unknown whether the day stands: nothing is removed.
+        self.swap(&entry).await?;
+        Ok((entry, change))
+    }
+
+    /// Reads every slice through `jobs` connections that share the snapshot. The first failure ends the others.
+    async fn read_slices(&self, snapshot: &Snapshot<'_>) -> anyhow::Result<Vec<ReadSlice>> {
+        let tables = Arc::new(snapshot.tables.clone());
+        let queue: Arc<Mutex<VecDeque<usize>>> = Arc::new(Mutex::new((0..tables.len()).collect()));
+        let cancel = self.exporter.cancel.child_token();
+        let mut workers = JoinSet::new();
+        for _ in 0..self.exporter.config.export.jobs.min(tables.len()) {
+            let worker = Worker {
+                exporter: self.exporter.clone(),
+                tables: Arc::clone(&tables),
+                queue: Arc::clone(&queue),
+                cancel: cancel.clone(),
+                join: snapshot.statements_to_join(),
+                day: self.day,
+                window: self.window,
+                directory: self.directory(self.feed.last_revision(self.day) + 1),
+            };
+            workers.spawn(worker.run());
+        }
+        let (mut read, mut failure): (Vec<(usize, ReadSlice)>, Option<anyhow::Error>) = (Vec::new(), None);
+        while let Some(joined) = workers.join_next().await {
+            let (done, outcome) = match joined {
+                Ok(outcome) => outcome,
+                Err(panic) => (Vec::new(), Err(anyhow::Error::new(panic))),
+            };
+            read.extend(done);
+            if let Err(error) = outcome {
+                cancel.cancel();
+                // What was cancelled because of the first failure is not worth telling.
+                failure.get_or_insert(error);
+            }
+        }
+        read.sort_by_key(|(index, _)| *index);
+        let read: Vec<ReadSlice> = read.into_iter().map(|(_, slice)| slice).collect();
+        if let Some(error) = failure {
+            discard(read).await?;
+            return Err(error);
+        }
+        Ok(read)
+    }
+
+    /// Makes the parts visible, or carries published ones that hold the same rows. `created` lists what may be in the
+    /// store already, whatever the outcome.
+    async fn publish_parts(&self, read: Vec<ReadSlice>, created: &mut Vec<Key>) -> anyhow::Result<Vec<Slice>> {
+        let mut slices = Vec::new();
+        for ReadSlice { slice, staged } in read {
+            if let Some(carried) = self.carried(&slice) {
+                staged.upload.abort().await?;
+                slices.push(carried);
+            } else {
+                created.push(staged.key.clone());
+                finish_verified(&*self.exporter.store, &staged.key, staged.encoded.stored_bytes, staged.upload).await?;
+                slices.push(slice);
+            }
+        }
+        Ok(slices)
+    }
+
+    /// Writes SHA256SUMS, then the manifest.
+    async fn publish_manifest(
+        &self,
+        slices: anyhow::Result<Vec<Slice>>,
+        revision: u32,
+        state: State,
+        created: &mut Vec<Key>,
+    ) -> anyhow::Result<DayEntry> {
+        let manifest = Manifest {
+            format: manifest::FORMAT,
+            feed_id: self.feed.feed_id.clone(),
+            dataset: self.feed.dataset.clone(),
+            day: self.day,
+            window: self.window,
+            timezone: self.feed.timezone.clone(),
+            revision,
+            state,
+            taken: self.taken.clone(),
+            server_version: self.facts.server_version.clone(),
+            pgslice_version: env!("CARGO_PKG_VERSION").to_owned(),
+            slices: slices?,
+        };
+        let store = &*self.exporter.store;
+        let key = self.directory(revision).manifest();
+        let sums = sums_beside(&key);
+        created.push(sums.clone());
+        create_verified(store, &sums, manifest.sums(&key).into()).await?;
+        let bytes = manifest.to_bytes();
+        let sha256 = hex::encode(Sha256::digest(&bytes));
+        created.push(key.clone());
+        create_verified(store, &key, bytes.into()).await?;
+        Ok(DayEntry::of(&manifest, ManifestRef { key, sha256 }))
+    }
+
+    fn directory(&self, revision: u32) -> AttemptDirectory {
+        AttemptDirectory::new(self.exporter.config.store.layout, self.day, revision, &self.attempt_id)
+    }
+
+    /// The published slice with the same rows, under the description of today, if its parts can serve again.
+    fn carried(&self, slice: &Slice) -> Option<Slice> {
+        if self.exporter.rules.force == Force::Yes {
+            return None;
+        }
+        let published = self.published?;
+        let old = published.slices.iter().find(|old| old.schema == slice.schema && old.table == slice.table)?;
+        (plan::compare(slice, old) != Comparison::Different).then(|| carry(slice, old, published))
+    }
+
+    /// Publishes `entry`, unless the day's entry is no longer the one this attempt started from.
+    async fn swap(&self, entry: &DayEntry) -> anyhow::Result<()> {
+        let seen = self.feed;
+        let before = seen.day(self.day).map(|entry| &entry.manifest);
+        let facts = self.facts;
+        let source = SourceIdentity { system_identifier: facts.system_identifier.clone(), timeline: facts.timeline };
+        let timezone = self.exporter.config.timezone.name();
+        let now = Utc::now();
+        head::change(
+            &*self.exporter.store,
+            now,
+            |feed| {
+                if feed.feed_id != seen.feed_id || feed.day(self.day).map(|entry| &entry.manifest) != before {
+                    return Err(Failure::new(
+                        Class::Locked,
+                        format!("{} was published by another run meanwhile", self.day),
+                    )
+                    .meaning("the other run's revision stands")
+                    .next("run again if the day should be looked at once more")
+                    .into());
+                }
+                plan::check_neighbours(feed, timezone, self.day, self.window)?;
+                if self.exporter.new_source == NewSource::Refused {
+                    plan::check_source(feed, &facts.system_identifier)?;
+                }
+                Ok(feed.with_day(entry.clone(), source.clone(), now))
+            },
+            |feed| feed.day(self.day).is_some_and(|present| present.manifest == entry.manifest),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Removes what this attempt made; nothing names it.
+    async fn remove(&self, created: &[Key]) {
+        if let Err(error) = self.exporter.store.delete(created).await {
+            tracing::warn!("objects of a failed attempt at {} are left behind, invisible: {error}", self.day);
+        }
+    }
+}
+
+/// `slice` over the parts of `old`, which holds the same rows.
+fn carry(slice: &Slice, old: &Slice, published: &Manifest) -> Slice {
+    Slice {
+        stored_bytes: old.stored_bytes,
+        taken: Some(published.taken_of(old).clone()),
+        parts: old.parts.clone(),
+        ..slice.clone()
+    }
+}
+
+async fn discard(read: Vec<ReadSlice>) -> anyhow::Result<()> {
+    for ReadSlice { staged, .. } in read {
+        staged.upload.abort().await?;
+    }
+    Ok(())
+}
+
+/// One of the connections that read slices.
+struct Worker {
+    exporter: Exporter,
+    tables: Arc<Vec<SourceTable>>,
+    queue: Arc<Mutex<VecDeque<usize>>>,
+    cancel: CancellationToken,
+    join: String,
+    day: Day,
+    window: Window,
+    directory: AttemptDirectory,
+}
+
+impl Worker {
+    /// Reads slices until none is left or one fails; those that were read come back in either case.
+    async fn run(self) -> (Vec<(usize, ReadSlice)>, anyhow::Result<()>) {
+        let mut done = Vec::new();
+        let outcome = self.read_into(&mut done).await;
+        if outcome.is_err() {
+            self.cancel.cancel();
+        }
+        (done, outcome)
+    }
+
+    async fn read_into(&self, done: &mut Vec<(usize, ReadSlice)>) -> anyhow::Result<()> {
+        let (source, cancel, join) = (self.exporter.source.clone(), self.cancel.clone(), self.join.clone());
+        let mut session = spawn_blocking(move || -> Result<Session, PgError> {
+            let mut session = source.session(&cancel)?;
+            snapshot::join(&mut session, &join)?;
+            Ok(session)
+        })
+        .await?
+        .context("cannot read the day's snapshot")?;
+        while let Some(index) = self.next() {
+            let table = &self.tables[index];
+            let named = || format!("{} {}", self.day, table.relation.qualified_name());
+            let (returned, read) = self.read(session, index).await;
+            done.push((index, read.with_context(named)?));
+            session = returned.ok_or_else(|| anyhow!("the session of a worker is lost"))?;
+        }
+        Ok(())
+    }
+
+    fn next(&self) -> Option<usize> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    async fn read(&self, mut session: Session, index: usize) -> (Option<Session>, anyhow::Result<ReadSlice>) {
+        let config = &self.exporter.config;
+        let (tables, day, window, zone) = (Arc::clone(&self.tables), self.day, self.window, config.timezone);
+        let asked = spawn_blocking(move || {
+            let facts = snapshot::slice_facts(&mut session, &tables[index], &tables, zone, day, window);
+            (session, facts)
+        })
+        .await;
+        let (session, facts) = match asked {
+            Ok((session, Ok(facts))) => (session, facts),
+            Ok((session, Err(error))) => return (Some(session), Err(error)),
+            Err(panic) => return (None, Err(panic.into())),
+        };
+        let table = &self.tables[index];
+        let copy = format!("copy ({}) to stdout", table.select(&self.tables, zone, day, window));
+        let key = self.directory.part(&table.relation.schema, &table.relation.name, None);
+        let level = table.config.compression_level.unwrap_or(config.export.compression_level);
+        let (session, staged) =
+            slice::stage(session, copy, &*self.exporter.store, key, level, &self.exporter.progress).await;
+        (session, staged.map(|staged| ReadSlice { slice: self.describe(table, facts, &staged), staged }))
+    }
+
+    fn describe(&self, table: &SourceTable, facts: SliceFacts, staged: &Staged) -> Slice {
+        Slice {
+            schema: table.relation.schema.clone(),
+            table: table.relation.name.clone(),
+            kind: table.kind(),
+            columns: table.columns.clone(),
+            omitted_columns: table.omitted.clone(),
+            key: table.key.clone(),
+            time: table.bounds(self.exporter.config.timezone, self.day, self.window),
+            filtered: table.is_filtered(),
+            excluded_rows: facts.outside_time,
+            format: SliceFormat::Text,
+            rows: staged.tally.rows,
+            raw_bytes: staged.tally.raw_bytes,
+            stored_bytes: staged.encoded.stored_bytes,
+            min_time: facts.min_time,
+            max_time: facts.max_time,
+            rows_digest: staged.tally.digest,
+            taken: None,
+            parts: vec![Part {
+                key: staged.key.clone(),
+                stored_bytes: staged.encoded.stored_bytes,
+                sha256: staged.encoded.sha256.clone(),
+                frames: staged.encoded.frames.clone(),
+            }],
+        }
+    }
+}
+
+/// Two exporters of one day exclude each other; different days never do. The lock lives as long as the connection.
+async fn lock_day(client: &Client, dataset: &str, day: Day) -> anyhow::Result<()> {
+    let name = Sha256::digest(format!("pgslice {dataset}").as_bytes());
+    let dataset_key = i32::from_be_bytes([name[0], name[1], name[2], name[3]]);
+    let day_key = i32::try_from(day.days_since(Day::EPOCH)).unwrap_or(i32::MAX);
+    let row = client
+        .query_one("select pg_catalog.pg_try_advisory_lock($1, $2)", &[&dataset_key, &day_key])
+        .await
+        .map_err(PgError::from)?;
+    if row.get::<_, bool>(0) {
+        return Ok(());
+    }
+    Err(Failure::new(Class::Locked, format!("another run is exporting {day} of {dataset}"))
+        .meaning("this run left the day alone")
+        .next("wait for the other run; its lock ends with its connection to the source")
+        .into())
+}
+
+fn not_ended(day: Day, window: Window, config: &Config) -> Failure {
+    Failure::new(
+        Class::NotSettled,
+        format!(
+            "{day} ends at {} ({}) by the source's clock",
+            window.end.format("%Y-%m-%d %H:%M:%S UTC"),
+            config.timezone.name()
+        ),
+    )
+    .meaning("a day is published when it is over; nothing was exported")
+    .next("run again after that")
+}

@@ -1,0 +1,350 @@
+//! The story of `pgslice export`.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::day::{Change, Exporter, NewSource, Published};
+use super::plan::{self, Candidate, Request, Rules};
+use super::settle;
+use crate::config::Config;
+use crate::day::{Day, Window};
+use crate::error::{Class, Failure, class_of, describe};
+use crate::feed::Feed;
+use crate::head;
+use crate::manifest::State;
+use crate::pg::Endpoint;
+use crate::progress::Progress;
+use crate::retention::PruneReport;
+use crate::store::{SharedStore, Store};
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Which days.
+    pub request: Request,
+    /// How decisions may be overruled.
+    pub rules: Rules,
+    /// Whether another source is accepted.
+    pub new_source: NewSource,
+}
+
+/// What became of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExportReport {
+    /// The version of this report.
+    pub format: u32,
+    /// The dataset.
+    pub dataset: String,
+    /// The feed; absent when a dry run found none.
+    pub feed_id: Option<String>,
+    /// The head's sequence after the run.
+    pub sequence: Option<u64>,
+    /// Nothing was written: the days say what would be looked at.
+    pub dry_run: bool,
+    /// The days that were looked at, ascending.
+    pub days: Vec<DayReport>,
+    /// What `--prune` did afterwards.
+    pub pruned: Option<PruneReport>,
+}
+
+/// What became of a day.
+#[derive(Debug, Clone, Serialize)]
+pub struct DayReport {
+    /// The day.
+    pub day: Day,
+    /// Why it was looked at.
+    pub why: &'static str,
+    /// Its window.
+    pub window: Window,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The revision that stands.
+    pub revision: Option<u32>,
+    /// Its state.
+    pub state: Option<State>,
+    /// Its rows.
+    pub rows: Option<u64>,
+    /// Its stored bytes.
+    pub bytes: Option<u64>,
+    /// Why it is provisional.
+    pub unsettled: Vec<String>,
+    /// What went wrong, with the exit code of its class.
+    pub error: Option<DayError>,
+}
+
+/// A day that failed.
+#[derive(Debug, Clone, Serialize)]
+pub struct DayError {
+    /// The exit code of its class.
+    pub exit_code: u8,
+    /// What a person reads.
+    pub message: String,
+    #[serde(skip)]
+    class: Class,
+}
+
+/// What became of a day, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// A dry run: it would be looked at.
+    Planned,
+    /// A new revision stands.
+    Published,
+    /// The provisional revision is final now.
+    Settled,
+    /// The published revision says the same.
+    Unchanged,
+    /// It failed; what was published before still stands.
+    Failed,
+}
+
+/// Exports the days that were asked for, one after the other. A day that fails does not stop the others; a run that
+/// is cancelled starts no more.
+///
+/// # Errors
+/// What concerns the whole run: source or store out of reach, a feed of another dataset. A day's own failure is in
+/// the report: see [`ExportReport::failure`].
+pub async fn run(
+    config: Arc<Config>,
+    source: Endpoint,
+    store: SharedStore,
+    options: Options,
+    cancel: CancellationToken,
+    progress: Progress,
+) -> anyhow::Result<ExportReport> {
+    let facts = {
+        let client = source.client().await.context("cannot connect to the source")?;
+        settle::source_facts(&client).await?
+    };
+    let feed = head::create(&*store, &new_feed(&config, Utc::now())).await?;
+    check_dataset(&feed, &config, &*store)?;
+    let candidates = candidates(&config, Some(&feed), options.request, facts.now);
+    let exporter = Exporter {
+        config: Arc::clone(&config),
+        source,
+        store: Arc::clone(&store),
+        rules: options.rules,
+        new_source: options.new_source,
+        cancel: cancel.clone(),
+        progress: progress.clone(),
+    };
+    let mut report = ExportReport {
+        format: 1,
+        dataset: config.dataset.clone(),
+        feed_id: Some(feed.feed_id.clone()),
+        sequence: Some(feed.sequence),
+        dry_run: false,
+        days: Vec::new(),
+        pruned: None,
+    };
+    for candidate in candidates {
+        if cancel.is_cancelled() {
+            break;
+        }
+        progress.begin(&format!("export {}", candidate.day));
+        let outcome = exporter.publish(candidate).await;
+        let day = day_report(&config, candidate, outcome);
+        progress.suspend(|| log_day(&day));
+        report.days.push(day);
+    }
+    progress.end();
+    if !cancel.is_cancelled()
+        && !report.days.iter().any(|day| matches!(day.outcome, Outcome::Published | Outcome::Settled))
+    {
+        // The heartbeat: readers can tell a quiet feed from a dead exporter.
+        head::change(&*store, Utc::now(), |feed| Ok(feed.clone()), |_| false).await?;
+    }
+    report.sequence = head::read(&*store).await?.map(|(feed, _)| feed.sequence);
+    Ok(report)
+}
+
+/// What [`run`] would look at; writes nothing, not even an empty feed.
+///
+/// # Errors
+/// As [`run`].
+pub async fn plan(
+    config: &Config,
+    source: &Endpoint,
+    store: &dyn Store,
+    request: Request,
+) -> anyhow::Result<ExportReport> {
+    let facts = {
+        let client = source.client().await.context("cannot connect to the source")?;
+        settle::source_facts(&client).await?
+    };
+    let feed = head::read(store).await?.map(|(feed, _)| feed);
+    if let Some(feed) = &feed {
+        check_dataset(feed, config, store)?;
+    }
+    let candidates = candidates(config, feed.as_ref(), request, facts.now);
+    let day = |candidate: &Candidate| {
+        let window = config.timezone.window(candidate.day);
+        let mut day = DayReport::of(*candidate, window, Outcome::Planned);
+        if window.end > facts.now {
+            let failure =
+                Failure::new(Class::NotSettled, format!("{} has not ended by the source's clock", candidate.day));
+            day.fail(&failure.into());
+        }
+        day
+    };
+    Ok(ExportReport {
+        format: 1,
+        dataset: config.dataset.clone(),
+        feed_id: feed.as_ref().map(|feed| feed.feed_id.clone()),
+        sequence: feed.as_ref().map(|feed| feed.sequence),
+        dry_run: true,
+        days: candidates.iter().map(day).collect(),
+        pruned: None,
+    })
+}
+
+fn candidates(config: &Config, feed: Option<&Feed>, request: Request, now: DateTime<Utc>) -> Vec<Candidate> {
+    let today = config.timezone.day_of(now);
+    plan::candidates(feed, request, today, config.retention.keep_days, config.export.lookback_days)
+}
+
+fn new_feed(config: &Config, now: DateTime<Utc>) -> Feed {
+    Feed::empty(
+        head::random_feed_id(),
+        config.dataset.clone(),
+        config.timezone.name().to_owned(),
+        head::random_feed_id(),
+        now,
+    )
+}
+
+fn check_dataset(feed: &Feed, config: &Config, store: &dyn Store) -> anyhow::Result<()> {
+    if feed.dataset == config.dataset {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Class::Usage,
+        format!("{} holds the feed of dataset {:?}, not of {:?}", store.url(), feed.dataset, config.dataset),
+    )
+    .meaning("nothing was exported; one store url holds one dataset")
+    .next("check dataset and store.url in the configuration")
+    .into())
+}
+
+impl DayReport {
+    fn of(candidate: Candidate, window: Window, outcome: Outcome) -> DayReport {
+        DayReport {
+            day: candidate.day,
+            why: candidate.why.words(),
+            window,
+            outcome,
+            revision: None,
+            state: None,
+            rows: None,
+            bytes: None,
+            unsettled: Vec::new(),
+            error: None,
+        }
+    }
+
+    fn fail(&mut self, error: &anyhow::Error) {
+        let class = class_of(error);
+        self.outcome = Outcome::Failed;
+        self.error = Some(DayError { exit_code: class.exit_code(), message: describe(error), class });
+    }
+}
+
+fn day_report(config: &Config, candidate: Candidate, outcome: anyhow::Result<Published>) -> DayReport {
+    let mut report = DayReport::of(candidate, config.timezone.window(candidate.day), Outcome::Unchanged);
+    match outcome {
+        Err(error) => report.fail(&error),
+        Ok(Published { entry, change, unsettled }) => {
+            report.outcome = match change {
+                Change::Published => Outcome::Published,
+                Change::Settled => Outcome::Settled,
+                Change::Unchanged => Outcome::Unchanged,
+            };
+            report.revision = Some(entry.revision);
+            report.state = Some(entry.state);
+            report.rows = Some(entry.rows);
+            report.bytes = Some(entry.bytes);
+            report.unsettled = unsettled;
+        }
+    }
+    report
+}
+
+fn log_day(day: &DayReport) {
+    match &day.error {
+        Some(error) => tracing::error!("{} failed: {}", day.day, error.message),
+        None => {
+            tracing::info!("{}", day.line());
+            for reason in &day.unsettled {
+                tracing::warn!("{} is provisional: {reason}", day.day);
+            }
+        }
+    }
+}
+
+impl DayReport {
+    /// The day in one line, for people.
+    pub fn line(&self) -> String {
+        use crate::figures::{human_bytes, human_count};
+        let figures = match (self.revision, self.state, self.rows, self.bytes) {
+            (Some(revision), Some(state), Some(rows), Some(bytes)) => {
+                format!("r{revision} {}, {} rows, {}", state.word(), human_count(rows), human_bytes(bytes))
+            }
+            _ => self.why.to_owned(),
+        };
+        let outcome = match self.outcome {
+            Outcome::Planned => "would be exported",
+            Outcome::Published => "published",
+            Outcome::Settled => "published as final",
+            Outcome::Unchanged => "unchanged",
+            Outcome::Failed => "failed",
+        };
+        format!("{} {outcome}: {figures}", self.day)
+    }
+}
+
+impl ExportReport {
+    /// How the run failed, if it did: a run over one named day with that day's own class, any other run with
+    /// [`Class::DaysFailed`].
+    pub fn failure(&self, request: Request) -> Option<Class> {
+        let class = self.days.iter().find_map(|day| day.error.as_ref())?.class;
+        Some(if matches!(request, Request::Day(_)) { class } else { Class::DaysFailed })
+    }
+
+    /// The run for people: a line for days that failed or changed, and a summary.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = if self.dry_run { self.planned_lines() } else { vec![self.summary()] };
+        lines.extend(self.pruned.iter().flat_map(PruneReport::lines));
+        lines
+    }
+
+    fn planned_lines(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.days.iter().map(DayReport::line).collect();
+        if lines.is_empty() {
+            lines.push("nothing is due".to_owned());
+        }
+        lines
+    }
+
+    fn summary(&self) -> String {
+        let count = |outcomes: &[Outcome]| self.days.iter().filter(|day| outcomes.contains(&day.outcome)).count();
+        let published = count(&[Outcome::Published, Outcome::Settled]);
+        let (unchanged, failed) = (count(&[Outcome::Unchanged]), count(&[Outcome::Failed]));
+        let mut parts = Vec::new();
+        if published > 0 {
+            parts.push(format!("{published} published"));
+        }
+        if unchanged > 0 {
+            parts.push(format!("{unchanged} unchanged"));
+        }
+        if failed > 0 {
+            parts.push(format!("{failed} failed"));
+        }
+        let summary = if parts.is_empty() { "nothing is due".to_owned() } else { parts.join(", ") };
+        format!("{}: {summary}", self.dataset)
+    }
+}

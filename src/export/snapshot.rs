@@ -1,0 +1,227 @@
+//! The one snapshot that every reader of a day shares.
+
+use chrono::{DateTime, NaiveDateTime, Utc};
+use tokio_postgres::Client;
+
+use crate::config::TableConfig;
+use crate::day::{Day, Window, Zone};
+use crate::error::{Class, Failure};
+use crate::manifest::Taken;
+use crate::pg::{PgError, Session, catalog, quote_literal, quote_qualified};
+use crate::table::{self, SourceRows, SourceTable};
+
+use super::settle::SourceFacts;
+
+/// A transaction that holds the tables' locks and an exported snapshot for as long as it lives. It holds vacuum back
+/// on the source meanwhile.
+pub struct Snapshot<'a> {
+    client: &'a Client,
+    id: String,
+    /// The moment it was taken.
+    pub taken: Taken,
+    /// The tables as they are under the lock.
+    pub tables: Vec<SourceTable>,
+}
+
+impl<'a> Snapshot<'a> {
+    /// Locks the tables ACCESS SHARE, then exports a REPEATABLE READ snapshot, then reads the catalogs: a TRUNCATE,
+    /// DROP PARTITION or rewrite either came before and is seen, or has to wait.
+    ///
+    /// # Errors
+    /// The server's; class Transient when a lock is not to be had soon; class Usage when a table is missing or does
+    /// not fit its configuration.
+    pub async fn take(client: &'a Client, tables: &[TableConfig], facts: &SourceFacts) -> anyhow::Result<Snapshot<'a>> {
+        let present = resolve(client, tables).await?;
+        client.batch_execute("begin isolation level repeatable read read only").await.map_err(PgError::from)?;
+        let lockable: Vec<String> = present.iter().filter_map(SourceTable::lockable).collect();
+        if !lockable.is_empty() {
+            let lock = format!("lock table {} in access share mode", lockable.join(", "));
+            client.batch_execute(&lock).await.map_err(|error| locked_out(PgError::from(error)))?;
+        }
+        let row = client.query_one(include_str!("../../sql/snapshot.sql"), &[]).await.map_err(PgError::from)?;
+        let taken = Taken {
+            exported_at: row.get::<_, DateTime<Utc>>("exported_at"),
+            snapshot: row.get("snapshot"),
+            lsn: row.get("lsn"),
+            system_identifier: facts.system_identifier.clone(),
+            timeline: facts.timeline,
+        };
+        let id = row.get("id");
+        let tables = resolve(client, tables).await?;
+        Ok(Snapshot { client, id, taken, tables })
+    }
+
+    /// Makes `session` read this very snapshot, under locks of its own that are had at once or not at all.
+    ///
+    /// # Errors
+    /// The server's.
+    pub fn statements_to_join(&self) -> String {
+        let mut statements = format!(
+            "begin isolation level repeatable read read only; set transaction snapshot {};",
+            quote_literal(&self.id)
+        );
+        let lockable: Vec<String> = self.tables.iter().filter_map(SourceTable::lockable).collect();
+        if !lockable.is_empty() {
+            statements.push_str(&format!(" lock table {} in access share mode nowait;", lockable.join(", ")));
+        }
+        statements
+    }
+
+    /// Lets go of the snapshot and the locks.
+    ///
+    /// # Errors
+    /// The server's; the snapshot is gone with the connection in any case.
+    pub async fn release(self) -> Result<(), PgError> {
+        Ok(self.client.batch_execute("rollback").await?)
+    }
+}
+
+/// Runs what [`Snapshot::statements_to_join`] says.
+///
+/// # Errors
+/// The server's.
+pub fn join(session: &mut Session, statements: &str) -> Result<(), PgError> {
+    session.run(statements)
+}
+
+async fn resolve(client: &Client, tables: &[TableConfig]) -> anyhow::Result<Vec<SourceTable>> {
+    let names: Vec<(&str, &str)> = tables.iter().map(|table| (table.schema.as_str(), table.name.as_str())).collect();
+    let relations = catalog::relations(client, &names).await?;
+    table::resolve(tables, &relations).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        Failure::new(Class::Usage, lines.join("\n"))
+            .meaning("nothing was exported")
+            .next("mend the [[table]] sections of the configuration, or the source")
+            .into()
+    })
+}
+
+fn locked_out(error: PgError) -> anyhow::Error {
+    if error.code() != Some("55P03") {
+        return error.into();
+    }
+    Failure::new(Class::Transient, "a table is locked on the source (schema change in progress?)")
+        .meaning("the day was not exported; the source was not kept waiting")
+        .next("run again when the change is done")
+        .into()
+}
+
+/// Holds the windows that were computed here against the source's own time zone data.
+///
+/// # Errors
+/// Class Integrity when they disagree; class Usage when the source does not know the zone.
+pub async fn check_zones(
+    client: &Client,
+    zone: Zone,
+    day: Day,
+    window: Window,
+    tables: &[TableConfig],
+) -> anyhow::Result<()> {
+    let row = client
+        .query_one(include_str!("../../sql/window.sql"), &[&day.to_string(), &day.next().to_string(), &zone.name()])
+        .await
+        .map_err(|error| unknown_zone(PgError::from(error), zone))?;
+    let theirs = Window { start: row.get("start"), end: row.get("end") };
+    if theirs != window {
+        return Err(disagreement(
+            zone,
+            day,
+            &format!("{} to {}", theirs.start, theirs.end),
+            &format!("{} to {}", window.start, window.end),
+        ));
+    }
+    let column_zones = tables.iter().filter_map(|table| match &table.rows {
+        Some(crate::config::RowsRule::Time { zone: Some(column_zone), .. }) if *column_zone != zone => {
+            Some(*column_zone)
+        }
+        _ => None,
+    });
+    for column_zone in column_zones {
+        for instant in [window.start, window.end] {
+            let row = client
+                .query_one(include_str!("../../sql/wall_clock.sql"), &[&instant, &column_zone.name()])
+                .await
+                .map_err(|error| unknown_zone(PgError::from(error), column_zone))?;
+            let theirs: NaiveDateTime = row.get("local");
+            let ours = column_zone.local(instant);
+            if theirs != ours {
+                return Err(disagreement(column_zone, day, &theirs.to_string(), &ours.to_string()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn unknown_zone(error: PgError, zone: Zone) -> anyhow::Error {
+    if error.code() != Some("22023") {
+        return error.into();
+    }
+    Failure::new(Class::Usage, format!("the source does not know the time zone {:?}", zone.name()))
+        .next("update the time zone data of the source, or choose another name for the zone")
+        .into()
+}
+
+fn disagreement(zone: Zone, day: Day, theirs: &str, ours: &str) -> anyhow::Error {
+    Failure::new(
+        Class::Integrity,
+        format!(
+            "the source's time zone data for {} differ on {day}: it says {theirs}, pgslice says {ours}",
+            zone.name()
+        ),
+    )
+    .meaning("the day was not exported: its rows would be cut at the wrong instant")
+    .next("update the time zone data of the source, or pgslice, to the same release")
+    .into()
+}
+
+/// The counts and extents that go with a slice, read in its snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SliceFacts {
+    /// The smallest time.
+    pub min_time: Option<String>,
+    /// The largest time.
+    pub max_time: Option<String>,
+    /// Rows of the whole table that lie in no day.
+    pub outside_time: u64,
+}
+
+/// Reads them.
+///
+/// # Errors
+/// The server's; class Integrity when rows lie in no day and `null-time` refuses them.
+pub fn slice_facts(
+    session: &mut Session,
+    table: &SourceTable,
+    all: &[SourceTable],
+    zone: Zone,
+    day: Day,
+    window: Window,
+) -> anyhow::Result<SliceFacts> {
+    let mut facts = SliceFacts::default();
+    if let Some(sql) = table.select_outside_time()
+        && let Some(row) = session.query(&sql, &[])?.first()
+    {
+        facts.outside_time = row.text(0)?.parse().unwrap_or_default();
+        let refuses = matches!(table.rows, SourceRows::Time { null_time: crate::config::NullTime::Refuse, .. });
+        if facts.outside_time > 0 && refuses {
+            return Err(Failure::new(
+                Class::Integrity,
+                format!(
+                    "{} has {} rows whose time is NULL or infinite: they belong to no day",
+                    quote_qualified(&table.relation.schema, &table.relation.name),
+                    facts.outside_time
+                ),
+            )
+            .meaning("the day was not exported: a replica would never get those rows")
+            .next("give them a time, or set null-time = \"exclude\" to leave them out")
+            .into());
+        }
+    }
+    if let Some(sql) = table.select_extent(all, zone, day, window)
+        && let Some(row) = session.query(&sql, &[])?.first()
+    {
+        facts.min_time = row.get(0).map(str::to_owned);
+        facts.max_time = row.get(1).map(str::to_owned);
+    }
+    Ok(facts)
+}

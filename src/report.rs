@@ -1,0 +1,60 @@
+//! Results on standard output, errors and logs on standard error: the only place that prints.
+
+use std::io::{IsTerminal, Write};
+
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+use crate::cli::{Global, LogFormat};
+use crate::error::{class_of, describe};
+
+/// Sends log lines to standard error, as verbose as asked. `RUST_LOG` overrides.
+pub fn init_log(global: &Global) {
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => "error",
+        (false, 0) => "pgslice=info,warn",
+        (false, 1) => "pgslice=debug,info",
+        (false, _) => "trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second subscriber in one process is refused; the first one stays.
+    let _ = match global.log_format {
+        LogFormat::Json => builder.json().with_span_events(FmtSpan::NONE).try_init(),
+        LogFormat::Text => {
+            builder.without_time().with_target(global.verbose > 0).with_ansi(std::io::stderr().is_terminal()).try_init()
+        }
+    };
+}
+
+/// Prints a result: as one JSON document, or as lines for people.
+///
+/// # Errors
+/// When standard output cannot be written. A reader that has gone away (`| head`) is not an error.
+pub fn print(global: &Global, document: &impl Serialize, lines: &[String]) -> anyhow::Result<()> {
+    let mut text = if global.json { serde_json::to_string_pretty(document)? } else { lines.join("\n") };
+    if text.is_empty() {
+        return Ok(());
+    }
+    text.push('\n');
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Prints an error for people or, with `--log-format json`, as one JSON line.
+pub fn print_error(global: &Global, error: &anyhow::Error) {
+    let text = match global.log_format {
+        LogFormat::Text => format!("pgslice: {}", describe(error)),
+        LogFormat::Json => serde_json::json!({
+            "level": "ERROR",
+            "message": describe(error),
+            "exit_code": class_of(error).exit_code(),
+        })
+        .to_string(),
+    };
+    // Nothing is left to tell it to if standard error is gone.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
