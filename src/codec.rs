@@ -496,8 +496,8 @@ mod tests {
         for bit in 0..stored.len() * 8 {
             let mut damaged = stored.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            // One bit of a frame's header means nothing to zstd; the part's sha256 covers it.
-            assert!(decode(&damaged, &encoded.frames).is_ok_and(|(_, read)| read == tally) == (bit == 36), "bit {bit}");
+            // A few bits of a frame's header (its window size) change no row; the part's sha256 covers them.
+            assert!(decode(&damaged, &encoded.frames).map_or(true, |(_, read)| read == tally), "bit {bit}");
         }
     }
 
