@@ -57,7 +57,7 @@ target=${CARGO_TARGET_DIR:-$root/target}
 if [ ! -x "$target/debug/pgslice" ]; then
     say "Building pgslice for the first time: about 4 minutes on two cores."
 fi
-(cd "$root" && cargo build --quiet)
+(cd "$root" && cargo build)
 
 PATH=$(cd "$target" && pwd)/debug:$("$root/scripts/find-postgresql"):$PATH
 work=$(mktemp -d /tmp/pgslice-demo-XXXXXX)
@@ -131,8 +131,10 @@ proof() {
 # prove_equal CLUSTER DATABASE FROM UNTIL: the source and that database hold the same rows, of `messages` at least one.
 prove_equal() {
     local from=$EPOCHREALTIME expected found
-    expected=$(proof "$3" "$4" | sql source datanommer)
+    proof "$3" "$4" | sql source datanommer >"$work/expected" &
     found=$(proof "$3" "$4" | sql "$1" "$2")
+    wait $! || fail "the source could not be read"
+    expected=$(<"$work/expected")
     printf '   %-18s %9s  %-32s  %s\n' table rows "md5 over all rows: source" "$2"
     paste -d ' ' <(printf '%s\n' "$expected") <(printf '%s\n' "$found") |
         while read -r table count digest _ other_count other_digest; do

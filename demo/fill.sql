@@ -84,8 +84,7 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT string_agg(lines[1 + ((draw >> 16) & 15)] || ' ' || to_hex(draw & 4095), '\n') AS log
     FROM (SELECT hashint8extended(seed, 100 + step) AS draw
-          FROM generate_series(1, 4 + (power(length_draw / 65536.0, 2.5) * 106)::integer) AS step) AS drawn) AS body
-ORDER BY batch.id;
+          FROM generate_series(1, 4 + (power(length_draw / 65536.0, 2.5) * 106)::integer) AS step) AS drawn) AS body;
 
 -- 0, 1, 2 users: 0.5 a message on average; 0, 1, 2, 3 packages: 0.66.
 CREATE TEMP TABLE mention ON COMMIT DROP AS

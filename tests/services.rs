@@ -1,1 +1,6 @@
+//! Tests that need PostgreSQL. One binary, so that its clusters start once; see tests/README.md.
 
+mod cluster;
+mod datanommer;
+mod harness;
+mod scene;

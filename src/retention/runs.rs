@@ -110,6 +110,18 @@ async fn a_superseded_revision_loses_only_what_its_successor_does_not_carry() {
 }
 
 #[tokio::test]
+async fn a_pruned_revision_keeps_all_it_names_until_its_own_grace_is_over() {
+    let published = Published::new();
+    published.prune(0, Mode::Apply).await.expect("pruned");
+    let report = published.prune(47, Mode::Apply).await.expect("pruned");
+    let deleted: Vec<u32> = report.deleted.iter().map(|revision| revision.revision).collect();
+    assert_eq!(deleted, [1], "the superseded revision, retired a day earlier");
+    let mut left: Vec<String> = published.keys().into_iter().filter(|key| key.starts_with("2024-05-01/")).collect();
+    left.retain(|key| !key.contains("r2-00000002"));
+    assert_eq!(left, ["2024-05-01/r1-00000001/public.users-2024-05-01.copy.zst"], "revision 2 carries it");
+}
+
+#[tokio::test]
 async fn a_dry_run_writes_nothing_and_says_what_the_real_run_then_does() {
     let published = Published::new();
     for hours in [0, 47, 49, 50] {

@@ -1,0 +1,221 @@
+//! A dataset set up for one test, a folder with its `pgslice.toml` and its store, and the built program run in it.
+
+use std::fmt;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::cluster::Database;
+
+/// Longer than any run of a test takes; a run that lasts longer hangs.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// A folder with a `pgslice.toml`, written again by each change, and a `file://` store in `store`.
+#[derive(Debug)]
+pub(crate) struct Scene {
+    folder: TempDir,
+    store: PathBuf,
+    timezone: String,
+    source: Option<String>,
+    replica: Option<String>,
+    sections: String,
+}
+
+impl Scene {
+    /// A dataset called `scene` in UTC, without source or replica. `sections` is TOML: the `[[table]]`s, and whatever
+    /// else differs from the defaults.
+    pub(crate) fn new(sections: &str) -> Scene {
+        let folder = TempDir::with_prefix("pgslice-scene-").expect("create a temporary folder");
+        let store = folder.path().join("store");
+        let sections = sections.to_owned();
+        Scene { folder, store, timezone: "UTC".to_owned(), source: None, replica: None, sections }.written()
+    }
+
+    /// Publishes from `database`.
+    pub(crate) fn source(mut self, database: &Database) -> Scene {
+        self.source = Some(database.url.clone());
+        self.written()
+    }
+
+    /// Tops off `database`.
+    pub(crate) fn replica(mut self, database: &Database) -> Scene {
+        self.replica = Some(database.url.clone());
+        self.written()
+    }
+
+    /// Cuts days in another zone.
+    pub(crate) fn timezone(mut self, timezone: &str) -> Scene {
+        timezone.clone_into(&mut self.timezone);
+        self.written()
+    }
+
+    /// Uses another scene's store: a stranger's feed.
+    pub(crate) fn reading(mut self, other: &Scene) -> Scene {
+        self.store.clone_from(&other.store);
+        self.written()
+    }
+
+    /// Replaces all of the configuration that [`Scene::new`] was given.
+    pub(crate) fn configure(&mut self, sections: &str) {
+        sections.clone_into(&mut self.sections);
+        self.write();
+    }
+
+    fn written(self) -> Scene {
+        self.write();
+        self
+    }
+
+    fn write(&self) {
+        let mut toml = format!("dataset = \"scene\"\ntimezone = \"{}\"\n", self.timezone);
+        let store = format!("file://{}", self.store.display());
+        for (section, url) in [("source", &self.source), ("store", &Some(store)), ("replica", &self.replica)] {
+            if let Some(url) = url {
+                toml.push_str(&format!("\n[{section}]\nurl = \"{url}\"\n"));
+            }
+        }
+        toml.push('\n');
+        toml.push_str(&self.sections);
+        fs::write(self.folder.path().join("pgslice.toml"), toml).expect("write pgslice.toml");
+    }
+
+    /// The folder that the program runs in.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The store's folder; the first export creates it.
+    pub(crate) fn store(&self) -> &Path {
+        &self.store
+    }
+
+    /// Runs pgslice to its end.
+    pub(crate) fn pgslice(&self, arguments: &[&str]) -> Ran {
+        pgslice(self.folder(), arguments)
+    }
+
+    /// Starts pgslice, for tests that kill it.
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Running {
+        spawn(self.folder(), arguments)
+    }
+}
+
+/// Runs the built pgslice in `folder` to its end, with nothing of the caller's environment but the PATH: no `PG*`, no
+/// `PGSLICE_CONFIG`, and `folder` as its home.
+pub(crate) fn pgslice(folder: &Path, arguments: &[&str]) -> Ran {
+    spawn(folder, arguments).wait()
+}
+
+/// Like [`pgslice`], but leaves it running.
+pub(crate) fn spawn(folder: &Path, arguments: &[&str]) -> Running {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_pgslice"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start pgslice");
+    let stdout = collect(process.stdout.take().expect("its output is piped"));
+    let stderr = collect(process.stderr.take().expect("its errors are piped"));
+    Running { command: format!("pgslice {}", arguments.join(" ")), process, stdout, stderr, started: Instant::now() }
+}
+
+fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).expect("read what pgslice writes");
+        String::from_utf8(bytes).expect("pgslice writes UTF-8")
+    })
+}
+
+/// A pgslice that was started.
+#[derive(Debug)]
+pub(crate) struct Running {
+    command: String,
+    process: Child,
+    stdout: JoinHandle<String>,
+    stderr: JoinHandle<String>,
+    started: Instant,
+}
+
+impl Running {
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Has it not ended yet?
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.process.try_wait().expect("ask for a child's status").is_none()
+    }
+
+    /// Ends it by SIGKILL, wherever it is, and says how far it came. Its code is 137, unless it ended before.
+    pub(crate) fn kill(mut self) -> Ran {
+        self.process.kill().expect("kill pgslice");
+        let status = self.process.wait().expect("wait for pgslice");
+        self.ran(status)
+    }
+
+    /// Waits for its end; panics when it hangs.
+    pub(crate) fn wait(mut self) -> Ran {
+        loop {
+            if let Some(status) = self.process.try_wait().expect("ask for a child's status") {
+                return self.ran(status);
+            }
+            if self.started.elapsed() > LIMIT {
+                let command = self.command.clone();
+                let ran = self.kill();
+                panic!("{command} has not ended within {LIMIT:?}\n{ran}");
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn ran(self, status: ExitStatus) -> Ran {
+        use std::os::unix::process::ExitStatusExt;
+        let killed = || 128 + status.signal().expect("ended by a signal, or with a code");
+        Ran {
+            code: status.code().unwrap_or_else(killed),
+            command: self.command,
+            stdout: self.stdout.join().expect("collect standard output"),
+            stderr: self.stderr.join().expect("collect standard error"),
+        }
+    }
+}
+
+/// What a run left.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    /// The exit code; 128 and the signal's number when a signal ended it.
+    pub(crate) code: i32,
+    /// Results.
+    pub(crate) stdout: String,
+    /// Progress and logs.
+    pub(crate) stderr: String,
+    command: String,
+}
+
+impl Ran {
+    /// Panics, and shows what was written, unless the exit code is `code`.
+    #[track_caller]
+    pub(crate) fn exits(self, code: i32) -> Ran {
+        assert!(self.code == code, "expected exit code {code}\n{self}");
+        self
+    }
+}
+
+impl fmt::Display for Ran {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "$ {}\nexit code {}", self.command, self.code)?;
+        writeln!(f, "--- standard output\n{}\n--- standard error\n{}", self.stdout.trim_end(), self.stderr.trim_end())
+    }
+}
