@@ -50,6 +50,15 @@ pub struct Feed {
     pub retired: Vec<Retired>,
 }
 
+/// Whether a change is a sign of life from the exporter. Pruning is none: a feed that is only pruned goes stale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulse {
+    /// It is, at this instant.
+    Beat(DateTime<Utc>),
+    /// It is none: the feed stays as old as it was.
+    None,
+}
+
 /// Which cluster a day was read from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceIdentity {
@@ -207,13 +216,15 @@ impl Feed {
         feed
     }
 
-    /// This head as the next version: a new sequence, writer and time.
+    /// This head as the next version: a new sequence and writer, and a new time if it is a sign of life.
     #[must_use]
-    pub fn next_version(mut self, attempt_id: String, now: DateTime<Utc>) -> Feed {
+    pub fn next_version(mut self, attempt_id: String, pulse: Pulse) -> Feed {
         self.sequence += 1;
         self.attempt_id = attempt_id;
-        self.published_at = now;
-        self.valid_until = now + TimeDelta::hours(VALID_HOURS);
+        if let Pulse::Beat(now) = pulse {
+            self.published_at = now;
+            self.valid_until = now + TimeDelta::hours(VALID_HOURS);
+        }
         self.oldest = self.days.first().map(|entry| entry.day);
         self.newest = self.days.last().map(|entry| entry.day);
         self

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use chrono::{DateTime, Utc};
 use rand::RngExt;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Class, Failure};
-use crate::feed::{self, Feed, ManifestRef};
+use crate::feed::{self, DayEntry, Feed, ManifestRef, Pulse};
 use crate::layout::Key;
 use crate::manifest::{self, DocumentError, Manifest};
 use crate::page;
@@ -85,7 +84,7 @@ pub async fn create(store: &dyn Store, new: &Feed) -> anyhow::Result<Feed> {
 /// Those of `edit` and of the store. After a store's error the change may or may not stand.
 pub async fn change(
     store: &dyn Store,
-    now: DateTime<Utc>,
+    pulse: Pulse,
     mut edit: impl FnMut(&Feed) -> anyhow::Result<Feed>,
     landed: impl Fn(&Feed) -> bool,
 ) -> anyhow::Result<Feed> {
@@ -105,7 +104,7 @@ pub async fn change(
             publish_page(store, &feed).await;
             return Ok(feed);
         }
-        let next = edit(&feed)?.next_version(writer.clone(), now);
+        let next = edit(&feed)?.next_version(writer.clone(), pulse);
         match store.swap(&Key::feed(), Some(&version), next.to_bytes().into()).await {
             Ok(Swap::Done) => {
                 publish_page(store, &next).await;
@@ -146,6 +145,28 @@ pub async fn manifest(store: &dyn Store, feed: &Feed, reference: &ManifestRef) -
     let manifest = Manifest::parse(&bytes).map_err(|error| unreadable(&store.object_url(key), &error))?;
     if manifest.feed_id != feed.feed_id || manifest.dataset != feed.dataset {
         return Err(Failure::new(Class::Integrity, format!("{} belongs to another feed", store.object_url(key))).into());
+    }
+    Ok(manifest)
+}
+
+/// The manifest of a published day, held against its entry as well.
+///
+/// # Errors
+/// As [`manifest`].
+pub async fn day_manifest(store: &dyn Store, feed: &Feed, entry: &DayEntry) -> anyhow::Result<Manifest> {
+    let manifest = self::manifest(store, feed, &entry.manifest).await?;
+    let (of_manifest, of_entry) = (
+        (manifest.day, manifest.window, manifest.revision, manifest.state, manifest.day_digest()),
+        (entry.day, entry.window, entry.revision, entry.state, entry.digest.clone()),
+    );
+    if of_manifest != of_entry {
+        return Err(Failure::new(
+            Class::Integrity,
+            format!("{} is not the manifest of {} r{}", entry.manifest.key, entry.day, entry.revision),
+        )
+        .meaning("nothing of the day was read or changed")
+        .next("publish the day again with `pgslice export --date … --force`")
+        .into());
     }
     Ok(manifest)
 }

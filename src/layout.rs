@@ -54,6 +54,13 @@ impl Key {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
+    /// Is it an object of an attempt at `day`, in either layout? The day's directory, the attempt's, a file.
+    pub fn lies_in(&self, day: Day) -> bool {
+        let segments: Vec<&str> = self.0.split('/').collect();
+        let [directory, _attempt, _file] = segments[..] else { return false };
+        directory.strip_prefix("day=").unwrap_or(directory) == day.to_string()
+    }
+
     /// This key as seen from the directory of `other`: the plain file name in the same directory, else a path
     /// that climbs to the prefix of the day.
     pub fn relative_to(&self, other: &Key) -> String {

@@ -337,6 +337,9 @@ impl Manifest {
         if self.window.start >= self.window.end {
             return Err(format!("the window of {} is empty", self.day));
         }
+        if let Some(stray) = self.part_keys().find(|key| !key.lies_in(self.day)) {
+            return Err(format!("{stray} is not an object of {}", self.day));
+        }
         for (index, slice) in self.slices.iter().enumerate() {
             slice.check().map_err(|problem| format!("slice of {}: {problem}", slice.qualified_name()))?;
             if self.slices[..index].iter().any(|other| other.schema == slice.schema && other.table == slice.table) {

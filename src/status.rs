@@ -266,7 +266,7 @@ pub async fn list(store: &dyn Store) -> anyhow::Result<Listing> {
     let feed = head::read_existing(store).await?;
     let mut manifests = Vec::with_capacity(feed.days.len());
     for entry in &feed.days {
-        let manifest = head::manifest(store, &feed, &entry.manifest).await;
+        let manifest = head::day_manifest(store, &feed, entry).await;
         manifests.push(Listed::of(&entry.manifest, &manifest.with_context(|| format!("cannot list {}", entry.day))?));
     }
     let objects = objects(manifests, |key| store.object_url(key));

@@ -341,7 +341,7 @@ async fn create_statements(
                 .next("take it out of the replica's configuration, or check its spelling")
                 .into());
         };
-        let manifest = head::manifest(&**store, feed, &entry.manifest).await?;
+        let manifest = head::day_manifest(&**store, feed, entry).await?;
         let slice = manifest
             .slices
             .iter()
@@ -376,15 +376,7 @@ async fn match_day(
     relations: &[Relation],
     ledger: &Ledger,
 ) -> anyhow::Result<PendingDay> {
-    let manifest = head::manifest(store, feed, &entry.manifest).await?;
-    if manifest.day != entry.day || manifest.window != entry.window || manifest.revision != entry.revision {
-        return Err(Failure::new(
-            Class::Integrity,
-            format!("{} is the manifest of another day or revision", entry.manifest.key),
-        )
-        .meaning("nothing of the day was applied")
-        .into());
-    }
+    let manifest = head::day_manifest(store, feed, entry).await?;
     let (mut targets, mut drifts): (Vec<(usize, Target)>, Vec<Drift>) = (Vec::new(), Vec::new());
     for (index, slice) in manifest.slices.iter().enumerate() {
         let Some(relation) =

@@ -17,7 +17,7 @@ use super::snapshot::{self, SliceFacts, Snapshot};
 use crate::config::{Config, Unsettled};
 use crate::day::{Day, Window};
 use crate::error::{Class, Failure};
-use crate::feed::{DayEntry, Feed, ManifestRef, SourceIdentity};
+use crate::feed::{DayEntry, Feed, ManifestRef, Pulse, SourceIdentity};
 use crate::head;
 use crate::layout::{AttemptDirectory, Key, sums_beside};
 use crate::manifest::{self, Manifest, Part, Slice, SliceFormat, State, Taken};
@@ -110,7 +110,7 @@ impl Exporter {
         }
         snapshot::check_zones(&client, self.config.timezone, day, window, &self.config.tables).await?;
         let published = match feed.day(day) {
-            Some(entry) => Some(head::manifest(&*self.store, &feed, &entry.manifest).await?),
+            Some(entry) => Some(head::day_manifest(&*self.store, &feed, entry).await?),
             None => None,
         };
 
@@ -321,7 +321,7 @@ impl Attempt<'_> {
         let now = Utc::now();
         head::change(
             &*self.exporter.store,
-            now,
+            Pulse::Beat(now),
             |feed| {
                 if feed.feed_id != seen.feed_id || feed.day(self.day).map(|entry| &entry.manifest) != before {
                     return Err(Failure::new(

@@ -13,7 +13,7 @@ use super::settle;
 use crate::config::Config;
 use crate::day::{Day, Window};
 use crate::error::{Class, Failure, class_of, describe};
-use crate::feed::Feed;
+use crate::feed::{Feed, Pulse};
 use crate::head;
 use crate::manifest::State;
 use crate::pg::Endpoint;
@@ -157,7 +157,7 @@ pub async fn run(
         && !report.days.iter().any(|day| matches!(day.outcome, Outcome::Published | Outcome::Settled))
     {
         // The heartbeat: readers can tell a quiet feed from a dead exporter.
-        head::change(&*store, Utc::now(), |feed| Ok(feed.clone()), |_| false).await?;
+        head::change(&*store, Pulse::Beat(Utc::now()), |feed| Ok(feed.clone()), |_| false).await?;
     }
     report.sequence = head::read(&*store).await?.map(|(feed, _)| feed.sequence);
     Ok(report)

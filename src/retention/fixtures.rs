@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::codec::RowsDigest;
 use crate::config::RetentionConfig;
 use crate::day::{Day, Zone};
-use crate::feed::{DayEntry, Feed, ManifestRef, SourceIdentity};
+use crate::feed::{DayEntry, Feed, ManifestRef, Pulse, SourceIdentity};
 use crate::layout::{AttemptDirectory, Layout};
 use crate::manifest::{Column, Frame, Manifest, Part, Slice, SliceFormat, SliceKind, State, Taken};
 use sha2::{Digest, Sha256};
@@ -121,6 +121,6 @@ pub(crate) fn feed_of(days: &[(&str, State)]) -> Feed {
     days.iter().fold(empty_feed(), |feed, (text, state)| {
         let (reference, manifest) = manifest(day(text), 1, *state, "00000001", [None; 3]);
         let next = feed.with_day(DayEntry::of(&manifest, reference), source(), manifest.taken.exported_at);
-        next.next_version("a".into(), manifest.taken.exported_at)
+        next.next_version("a".into(), Pulse::Beat(manifest.taken.exported_at))
     })
 }

@@ -228,17 +228,10 @@ pub fn objects_of(
         let stored_bytes = Some(part.stored_bytes);
         objects.push(RevisionObject { key: part.key.clone(), kind: ObjectKind::Part, stored_bytes });
     }
-    match objects.iter().find(|object| !lies_in_day(&object.key, day)) {
+    match objects.iter().find(|object| !object.key.lies_in(day)) {
         Some(stray) => Err(refused(format!("names {}, which is not of {day}", stray.key))),
         None => Ok(objects),
     }
-}
-
-/// Is `key` an object of an attempt at `day`: three segments, the first of them the day in either layout?
-fn lies_in_day(key: &Key, day: Day) -> bool {
-    let segments: Vec<&str> = key.as_str().split('/').collect();
-    let [directory, _attempt, _file] = segments[..] else { return false };
-    directory.strip_prefix("day=").unwrap_or(directory) == day.to_string()
 }
 
 /// What is deleted of the `expired` revisions of a day: each object that they name once, except those in
@@ -436,8 +429,8 @@ mod tests {
     #[test]
     fn both_layouts_are_of_their_day() {
         for text in ["2024-05-01/r1-0/x", "day=2024-05-01/r1-0/x"] {
-            assert!(lies_in_day(&text.parse().expect("a key"), day("2024-05-01")));
-            assert!(!lies_in_day(&text.parse().expect("a key"), day("2024-05-10")));
+            assert!(text.parse::<Key>().expect("a key").lies_in(day("2024-05-01")));
+            assert!(!text.parse::<Key>().expect("a key").lies_in(day("2024-05-10")));
         }
     }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::config::RetentionConfig;
 use crate::day::Day;
 use crate::error::{Class, Failure, class_of};
-use crate::feed::{Feed, ManifestRef, Retired, RetiredReason};
+use crate::feed::{Feed, ManifestRef, Pulse, Retired, RetiredReason};
 use crate::figures::{counted, human_bytes, human_count, human_instant};
 use crate::head;
 use crate::layout::Key;
@@ -144,7 +144,7 @@ pub async fn prune(
                 Ok(let_go(feed, &planned.released, now))
             };
             let landed = |feed: &Feed| plan(feed, rules, now).released.is_empty();
-            head::change(store, now, edit, landed).await.context("cannot let days go")?
+            head::change(store, Pulse::None, edit, landed).await.context("cannot let days go")?
         }
     };
     let mut report = PruneReport::of(&stands, planned, rules, now, mode);
@@ -152,7 +152,7 @@ pub async fn prune(
     if mode == Mode::Apply && !forgotten.is_empty() {
         let edit = |feed: &Feed| Ok(forget(feed, &forgotten, now));
         let landed = |feed: &Feed| forget(feed, &forgotten, now) == *feed;
-        head::change(store, now, edit, landed)
+        head::change(store, Pulse::None, edit, landed)
             .await
             .context("objects were deleted, but cannot record that in feed.json")?;
     }
