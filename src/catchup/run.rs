@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::day::Day;
 use crate::error::{Class, Failure};
 use crate::feed::{DayEntry, Feed};
-use crate::figures::human_count;
+use crate::figures::{counted, human_count};
 use crate::head;
 use crate::manifest::Manifest;
 use crate::pg::catalog::{self, Relation};
@@ -172,8 +172,10 @@ pub async fn run(
             relations = self::relations(&client, config).await?;
         }
     }
-    let accepted: Accepted = relations.iter().map(|relation| (relation.qualified_name(), relation.oid)).collect();
-    let Pending { days, waiting, hole, beyond_newest } = plan::pending(&feed, &ledger, &accepted, options.request)?;
+    let accepted = accepted(config, &relations);
+    check_published(&feed, &accepted)?;
+    let known = known_to(options.extra, &ledger);
+    let Pending { days, waiting, hole, beyond_newest } = plan::pending(&feed, &known, &accepted, options.request)?;
     report.waiting = waiting;
 
     let mut pending = Vec::new();
@@ -226,6 +228,39 @@ pub async fn run(
     progress.end();
     report.stopped = stop(&feed, config, hole, beyond_newest, waiting, now);
     Ok(report)
+}
+
+/// The tables of the config with their oids; 0 for those that a dry run would create.
+fn accepted(config: &Config, relations: &[Relation]) -> Accepted {
+    let oid = |name: &str| {
+        relations.iter().find(|relation| relation.qualified_name() == name).map_or(0, |relation| relation.oid)
+    };
+    config
+        .tables
+        .iter()
+        .map(|table| format!("{}.{}", table.schema, table.name))
+        .map(|name| {
+            let oid = oid(&name);
+            (name, oid)
+        })
+        .collect()
+}
+
+/// A table that no day of the feed has would be waited for in silence.
+fn check_published(feed: &Feed, accepted: &Accepted) -> Result<(), Failure> {
+    let published = |name: &&String| feed.days.iter().any(|entry| entry.tables.contains_key(*name));
+    match accepted.keys().find(|name| !published(name)).filter(|_| !feed.days.is_empty()) {
+        None => Ok(()),
+        Some(name) => Err(Failure::new(Class::Drift, format!("the feed has no table {name}"))
+            .meaning("nothing was applied")
+            .next("take it out of the replica's configuration, or check its spelling")),
+    }
+}
+
+/// What counts as held: with `--force` slices beside rows that the feed does not know are looked at once more.
+fn known_to(extra: Extra, ledger: &Ledger) -> Ledger {
+    let keep = |entry: &ledger::Entry| extra == Extra::Keep || !entry.keeps_extra_rows;
+    ledger.iter().filter(|(_, entry)| keep(entry)).map(|(key, entry)| (key.clone(), entry.clone())).collect()
 }
 
 async fn connect(replica: &Endpoint, cancel: &CancellationToken) -> anyhow::Result<Session> {
@@ -336,10 +371,7 @@ async fn create_statements(
     for (schema, name) in missing {
         let qualified = format!("{schema}.{name}");
         let Some(entry) = feed.days.iter().rev().find(|entry| entry.tables.contains_key(&qualified)) else {
-            return Err(Failure::new(Class::Drift, format!("the feed has no table {qualified}"))
-                .meaning("nothing was applied")
-                .next("take it out of the replica's configuration, or check its spelling")
-                .into());
+            continue; // No day has it: that is judged for all tables at once.
         };
         let manifest = head::day_manifest(&**store, feed, entry).await?;
         let slice = manifest
@@ -392,7 +424,10 @@ async fn match_day(
     if !drifts.is_empty() {
         return Err(drifted(&drifts).context(format!("{} does not fit the replica", entry.day)));
     }
-    let revises = ledger.range((entry.day, String::new())..).next().is_some_and(|((day, _), _)| *day == entry.day);
+    let revises = ledger
+        .range((entry.day, String::new())..)
+        .take_while(|((day, _), _)| *day == entry.day)
+        .any(|(_, held)| held.manifest_sha256 != entry.manifest.sha256);
     Ok(PendingDay { entry: entry.clone(), manifest, targets, revises })
 }
 
@@ -481,7 +516,7 @@ fn stop(
     now: DateTime<Utc>,
 ) -> Option<Stop> {
     let failure = if let Some(hole) = hole {
-        Failure::new(Class::Gap, format!("{hole} is missing in the feed; {waiting} later days wait for it"))
+        Failure::new(Class::Gap, format!("{hole} is missing in the feed; {} wait for it", counted(waiting, "later day")))
             .meaning("the days before it were applied")
             .next("ask the publisher to export it, or step over it with --allow-gap")
     } else if let Some(to) = beyond_newest {
@@ -570,9 +605,9 @@ impl CatchupReport {
             (0, _) => format!("nothing applied ({newest})"),
             (days, false) => {
                 let rows = self.days.iter().map(|day| day.rows).sum();
-                format!("{days} days applied, {} rows ({newest})", human_count(rows))
+                format!("{} applied, {} rows ({newest})", counted(days, "day"), human_count(rows))
             }
-            (days, true) => format!("{days} days would be applied ({newest})"),
+            (days, true) => format!("{} would be applied ({newest})", counted(days, "day")),
         };
         lines.push(format!("{}: {summary}", self.dataset));
         lines

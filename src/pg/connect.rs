@@ -5,6 +5,7 @@
 //! none. Connections are made without TLS: a string that asks for it is refused, never downgraded.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
@@ -28,7 +29,7 @@ use crate::error::{Class, Failure};
 const SESSION_SQL: &str = include_str!("../../sql/session.sql");
 /// Debian's and Fedora's directory for sockets.
 const SOCKET_DIRECTORY: &str = "/var/run/postgresql";
-/// For the connection, the start-up and the login together, per address.
+/// For the connection, the login and the settings together, per address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request to cancel that is not taken within this time is given up.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -155,11 +156,9 @@ impl Endpoint {
         if cancel.is_cancelled() {
             return Err(PgError::Cancelled);
         }
-        let deadline = Instant::now() + self.connect_timeout();
-        let socket = address
-            .connect(self.connect_timeout())
-            .and_then(|stream| stream.into_socket(&self.config))
-            .map_err(|source| PgError::Connection { what: "connect".into(), source })?;
+        let limit = Limit::Until(Instant::now() + self.connect_timeout());
+        let socket =
+            address.open(&self.config).map_err(|source| PgError::Connection { what: "connect".into(), source })?;
         let mut wire = Wire::new(socket, cancel.clone());
         let login = Login {
             user: &self.user,
@@ -168,10 +167,11 @@ impl Endpoint {
             application_name: self.config.get_application_name().unwrap_or_default(),
             options: self.config.get_options(),
         };
-        let key = startup::start(&mut wire, &login, Limit::Until(deadline))?;
-        let mut session = Session::new(wire, address, key);
+        let key = startup::start(&mut wire, &login, limit)?;
+        let mut session = Session::new(wire, address, key, limit);
         session.run(SESSION_SQL)?;
         self.check_attributes(&mut session)?;
+        session.limit = Limit::Endless;
         Ok(session)
     }
 
@@ -330,70 +330,45 @@ pub(super) enum Address {
     Unix(PathBuf),
 }
 
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
 impl Address {
-    fn connect(&self, timeout: Duration) -> io::Result<Stream> {
-        match self {
-            Address::Tcp(address) => TcpStream::connect_timeout(address, timeout).map(Stream::Tcp),
-            Address::Unix(path) => UnixStream::connect(path).map(Stream::Unix),
+    fn connect(&self, timeout: Duration) -> io::Result<OwnedFd> {
+        Ok(match self {
+            Address::Tcp(address) => TcpStream::connect_timeout(address, timeout)?.into(),
+            Address::Unix(path) => UnixStream::connect(path)?.into(),
+        })
+    }
+
+    /// A connected socket that does not block, and notices a dead peer.
+    fn open(&self, config: &Config) -> io::Result<OwnedFd> {
+        let socket = self.connect(config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT))?;
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        if let Address::Unix(_) = self {
+            return Ok(socket);
         }
+        sockopt::set_tcp_nodelay(&socket, true)?;
+        if config.get_keepalives() {
+            sockopt::set_socket_keepalive(&socket, true)?;
+            sockopt::set_tcp_keepidle(&socket, config.get_keepalives_idle())?;
+            sockopt::set_tcp_keepintvl(&socket, config.get_keepalives_interval().unwrap_or(KEEPALIVE_INTERVAL))?;
+            sockopt::set_tcp_keepcnt(&socket, config.get_keepalives_retries().unwrap_or(KEEPALIVE_PROBES))?;
+        }
+        #[cfg(target_os = "linux")]
+        if let Some(timeout) = config.get_tcp_user_timeout() {
+            sockopt::set_tcp_user_timeout(&socket, u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX))?;
+        }
+        Ok(socket)
     }
 
     /// Delivers a CancelRequest on a connection of its own. `Ok` once the server has read it, which closes the
     /// connection; whether it found anything to cancel is not told.
     pub(super) fn cancel(&self, request: &[u8]) -> io::Result<()> {
-        let deliver = |stream: &mut dyn ReadWrite| {
-            stream.write_all(request)?;
-            stream.read(&mut [0])
-        };
-        match self.connect(CANCEL_TIMEOUT)? {
-            Stream::Tcp(mut stream) => {
-                stream.set_read_timeout(Some(CANCEL_TIMEOUT))?;
-                deliver(&mut stream)?;
-            }
-            Stream::Unix(mut stream) => {
-                stream.set_read_timeout(Some(CANCEL_TIMEOUT))?;
-                deliver(&mut stream)?;
-            }
-        }
+        let socket = self.connect(CANCEL_TIMEOUT)?;
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(CANCEL_TIMEOUT))?;
+        // A File only lends its Read and Write to the descriptor.
+        let mut socket = File::from(socket);
+        socket.write_all(request)?;
+        socket.read_to_end(&mut Vec::new())?;
         Ok(())
-    }
-}
-
-trait ReadWrite: Read + Write {}
-impl<S: Read + Write> ReadWrite for S {}
-
-impl Stream {
-    /// The socket, made not to block and to notice a dead peer.
-    fn into_socket(self, config: &Config) -> io::Result<OwnedFd> {
-        match self {
-            Stream::Unix(stream) => {
-                stream.set_nonblocking(true)?;
-                Ok(stream.into())
-            }
-            Stream::Tcp(stream) => {
-                stream.set_nonblocking(true)?;
-                stream.set_nodelay(true)?;
-                if config.get_keepalives() {
-                    sockopt::set_socket_keepalive(&stream, true)?;
-                    sockopt::set_tcp_keepidle(&stream, config.get_keepalives_idle())?;
-                    sockopt::set_tcp_keepintvl(
-                        &stream,
-                        config.get_keepalives_interval().unwrap_or(KEEPALIVE_INTERVAL),
-                    )?;
-                    sockopt::set_tcp_keepcnt(&stream, config.get_keepalives_retries().unwrap_or(KEEPALIVE_PROBES))?;
-                }
-                #[cfg(target_os = "linux")]
-                if let Some(timeout) = config.get_tcp_user_timeout() {
-                    sockopt::set_tcp_user_timeout(&stream, u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX))?;
-                }
-                Ok(stream.into())
-            }
-        }
     }
 }
 

@@ -94,8 +94,8 @@ impl From<tokio_postgres::Error> for PgError {
         }
         match error.into_source().map(|source| source.downcast::<io::Error>()) {
             Some(Ok(source)) => PgError::Connection { what, source: *source },
-            // Among these is only one that concerns a login: a password that was asked for and not given.
-            Some(Err(source)) if source.to_string().contains("password") => {
+            // The driver's words for a method it does not know, and for a password that was asked for and not given.
+            Some(Err(source)) if what == "authentication error" || source.to_string() == "password missing" => {
                 PgError::Login(format!("{what}: {}", cut(&source.to_string())))
             }
             Some(Err(source)) => PgError::Protocol(format!("{what}: {}", cut(&source.to_string()))),
@@ -258,7 +258,9 @@ impl ServerError {
             message: match wording {
                 Wording::Plain => cut(message),
                 Wording::Quoting => cut(&up_to_a_value(message)),
-                Wording::Foreign => "raised by a function or trigger; its text is in the server's log".to_owned(),
+                Wording::Foreign => {
+                    "a message of code in the database, which is not repeated here: see the server's log".to_owned()
+                }
             },
             detail: plain(raw.detail),
             hint: plain(raw.hint),

@@ -22,6 +22,8 @@ const NO_PROGRESS: Duration = Duration::from_secs(600);
 pub struct Session {
     pub(super) wire: Wire,
     pub(super) no_progress: Duration,
+    /// For everything but the data of a COPY.
+    pub(super) limit: Limit,
     address: Address,
     key: BackendKey,
     transaction: TransactionState,
@@ -118,11 +120,12 @@ impl std::fmt::Debug for Row {
 }
 
 impl Session {
-    /// A session on a connection that is logged in.
-    pub(super) fn new(wire: Wire, address: Address, key: BackendKey) -> Session {
+    /// A session on a connection that is logged in. Its first statements are bound by `limit`, until that is changed.
+    pub(super) fn new(wire: Wire, address: Address, key: BackendKey, limit: Limit) -> Session {
         Session {
             wire,
             no_progress: NO_PROGRESS,
+            limit,
             address,
             key,
             transaction: TransactionState::Idle,
@@ -224,7 +227,7 @@ impl Session {
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), PgError> {
         self.check_usable()?;
-        self.wire.send(bytes, Limit::Endless).map_err(|error| self.failed(error))
+        self.wire.send(bytes, self.limit).map_err(|error| self.failed(error))
     }
 
     fn check_usable(&self) -> Result<(), PgError> {
@@ -246,7 +249,7 @@ impl Session {
     ) -> Result<Option<ServerError>, PgError> {
         let mut refusal = None;
         loop {
-            let message = self.wire.message(Limit::Endless)?;
+            let message = self.wire.message(self.limit)?;
             match message.kind {
                 kind::READY_FOR_QUERY => {
                     self.transaction = TransactionState::parse(message.body)?;
@@ -286,7 +289,7 @@ impl Session {
         error
     }
 
-    /// Gives up whatever is running: asks the server to cancel it, and leaves the connection as it is.
+    /// Gives up whatever is running: asks the server to cancel it, and ends the connection.
     pub(super) fn abandon(&mut self) {
         if std::mem::replace(&mut self.condition, Condition::Broken) == Condition::Broken {
             return;
@@ -296,6 +299,7 @@ impl Session {
         if let Err(error) = self.address.cancel(&request) {
             tracing::debug!(%error, "the server could not be asked to cancel a query");
         }
+        self.wire.hang_up();
     }
 }
 

@@ -126,6 +126,12 @@ impl Wire {
         let _ = rustix::io::write(&self.socket, bytes);
     }
 
+    /// Ends the connection for both sides. A server that is blocked in sending to us does not look at requests to
+    /// cancel, but it does see this.
+    pub(super) fn hang_up(&self) {
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+    }
+
     /// Waits for bytes and reads them.
     fn read(&mut self, limit: Limit) -> Result<(), PgError> {
         loop {
