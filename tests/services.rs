@@ -3,4 +3,6 @@
 mod cluster;
 mod datanommer;
 mod harness;
+mod pg;
 mod scene;
+mod store;
