@@ -355,7 +355,7 @@ impl SourceTable {
     }
 
     /// The name in a FROM clause.
-    fn from_item(&self) -> String {
+    fn relation_item(&self) -> String {
         let name = quote_qualified(&self.relation.schema, &self.relation.name);
         let chunks = !self.relation.children.is_empty() && self.config.inheritance == Inheritance::Unstated;
         let own_rows_only =
@@ -398,7 +398,7 @@ impl SourceTable {
             OutsideTime::Infinite => infinite,
             OutsideTime::NullOrInfinite => format!("({column} is null or {infinite})"),
         };
-        Some(format!("select count(*)::text from {}{}", self.from_item(), self.where_clause(vec![condition])))
+        Some(format!("select count(*)::text from {}{}", self.relation_item(), self.where_clause(vec![condition])))
     }
 
     fn select_expressions(
@@ -418,7 +418,7 @@ impl SourceTable {
                 vec![self.referenced(references, all, dataset, day, window)]
             }
         };
-        format!("select {expressions} from {}{}", self.from_item(), self.where_clause(conditions))
+        format!("select {expressions} from {}{}", self.relation_item(), self.where_clause(conditions))
     }
 
     /// `(key) in (select columns from the slices that point here)`.

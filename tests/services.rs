@@ -2,7 +2,10 @@
 
 mod cluster;
 mod datanommer;
+mod faults;
 mod harness;
+mod in_process;
 mod pg;
+mod requests;
 mod scene;
 mod store;

@@ -212,10 +212,7 @@ impl Applier {
         }
     }
 
-    fn apply_in_transaction(
-        &mut self,
-        batch: &[PendingDay],
-    ) -> anyhow::Result<(Vec<Applied>, Vec<((Day, String), Entry)>)> {
+    fn apply_in_transaction(&mut self, batch: &[PendingDay]) -> anyhow::Result<(Vec<Applied>, Ledger)> {
         let mut work = Vec::new();
         for day in batch {
             for (index, target) in &day.targets {
@@ -249,9 +246,9 @@ impl Applier {
             self.advance_sequences(&tables[oid])?;
         }
         let mut applied = Vec::new();
-        let mut entries = Vec::new();
+        let mut entries = Ledger::new();
         for item in order.iter().flat_map(|oid| &tables[oid]) {
-            entries.push(self.record(item)?);
+            entries.extend([self.record(item)?]);
             applied.push(Applied {
                 day: item.day.entry.day,
                 table: item.target.name.clone(),
@@ -463,7 +460,7 @@ impl Applier {
         let named = || format!("{} {}", item.day.entry.day, item.target.name);
         let mut rows = Rows::of(item.slice, &self.store, &self.runtime);
         let mut copy = self.session.copy_in(statement).with_context(named)?;
-        while let Some(block) = rows.next().with_context(named)? {
+        while let Some(block) = rows.pull().with_context(named)? {
             for piece in block.chunks(SEND_BYTES) {
                 copy.send(piece).with_context(named)?;
             }

@@ -7,7 +7,7 @@
 //! | consumer | the caller's thread | |
 //!
 //! Memory: up to 3 ranges and 3 frames of rows. Every frame is checked before its rows are handed on; the part's SHA-256
-//! and the slice's totals are checked at its end, so a consumer must not commit before [`Rows::next`] said `None`. A
+//! and the slice's totals are checked at its end, so a consumer must not commit before [`Rows::pull`] said `None`. A
 //! queue that ends without that word is an error.
 
 use std::sync::Arc;
@@ -65,7 +65,7 @@ impl Rows {
     ///
     /// # Errors
     /// The store's; class Integrity when anything differs from the manifest.
-    pub fn next(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
+    pub fn pull(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
         if self.ended {
             return Ok(None);
         }

@@ -516,9 +516,12 @@ fn stop(
     now: DateTime<Utc>,
 ) -> Option<Stop> {
     let failure = if let Some(hole) = hole {
-        Failure::new(Class::Gap, format!("{hole} is missing in the feed; {} wait for it", counted(waiting, "later day")))
-            .meaning("the days before it were applied")
-            .next("ask the publisher to export it, or step over it with --allow-gap")
+        Failure::new(
+            Class::Gap,
+            format!("{hole} is missing in the feed; {} wait for it", counted(waiting, "later day")),
+        )
+        .meaning("the days before it were applied")
+        .next("ask the publisher to export it, or step over it with --allow-gap")
     } else if let Some(to) = beyond_newest {
         let newest = feed.newest.map_or_else(|| "none yet".to_owned(), |newest| format!("the newest is {newest}"));
         Failure::new(Class::NotSettled, format!("{to} is not published yet ({newest})"))
