@@ -18,6 +18,8 @@ use crate::manifest::{FRAME_RAW_BYTES, Frame};
 
 /// The largest window a frame may ask a reader to hold: 128 MiB.
 const WINDOW_LOG_MAX: u32 = 27;
+/// Memory is taken in steps of this size: the rows of a frame in one, a huge row as far as it really goes.
+const FRAME_ROOM: usize = (8 << 20) + 1;
 /// Compressed bytes are handed on in blocks of this size.
 pub const BLOCK_BYTES: usize = 1 << 20;
 
@@ -345,7 +347,7 @@ impl Decoder {
         let mut ended = false;
         while !ended {
             // One byte of room past the end tells a frame that has more from one that is done.
-            let room = (expected + 1 - rows.len()).min(4 << 20);
+            let room = (expected + 1 - rows.len()).min(FRAME_ROOM);
             rows.reserve_exact(room);
             let filled = rows.len();
             let before = (input.pos(), filled);
@@ -521,7 +523,7 @@ mod tests {
         let frame = Frame { offset: 0, stored_bytes: bomb.len() as u64, raw_bytes: 1_000, rows: 1 };
         let mut rows = Vec::new();
         assert!(Decoder::new().expect("a decoder").frame(&bomb, &frame, &mut rows).is_err());
-        assert!(rows.capacity() < 1 << 20);
+        assert!(rows.capacity() < 1 << 20, "the memory follows the manifest, not the frame");
     }
 
     #[test]

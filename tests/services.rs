@@ -6,6 +6,7 @@ mod faults;
 mod harness;
 mod in_process;
 mod pg;
+mod readme;
 mod requests;
 mod scene;
 mod store;

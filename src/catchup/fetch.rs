@@ -2,7 +2,7 @@
 //!
 //! | hand | where | hands on |
 //! |---|---|---|
-//! | fetcher | task | ranges of whole frames, up to 8 MiB stored unless one frame is larger; queue of 1 |
+//! | fetcher | task | ranges of whole frames, up to 4 MiB stored unless one frame is larger; queue of 1 |
 //! | decoder | blocking thread | the rows of one frame, held against the manifest; queue of 1 |
 //! | consumer | the caller's thread | |
 //!
@@ -25,7 +25,7 @@ use crate::manifest::{Frame, Part, Slice};
 use crate::store::{SharedStore, StoreError};
 
 /// Stored bytes per read, unless one frame is larger.
-const RANGE_BYTES: u64 = 8 << 20;
+const RANGE_BYTES: u64 = 4 << 20;
 /// How often a range is asked for before its error is believed.
 const ATTEMPTS: u32 = 4;
 
