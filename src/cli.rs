@@ -13,8 +13,9 @@ Example, every night after the full dump:
 and on any replica, as often as you like:
   pgslice catchup --replica                apply exactly the missing days
 
-Exit codes: 0 done, 2 usage or config, 3 some days failed, 4 integrity, 5 try again, 6 permission, 7 locked,
-8 not settled yet, 9 schema drift, 10 gap, 11 behind retention, 12 feed stale, 1 other.";
+Exit codes: 0 done, 1 other, 2 usage or config, 3 some days failed, 4 integrity, 5 try again,
+6 permission, 7 locked, 8 not settled yet, 9 schema drift, 10 gap, 11 behind retention,
+12 feed stale, 130/143 interrupted.";
 
 /// Publish a growing PostgreSQL database day by day, and top replicas off from it.
 #[derive(Debug, Parser)]
@@ -43,8 +44,8 @@ pub struct Global {
     /// Say only what went wrong.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// How log lines are written to standard error.
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    /// How log lines are written to standard error: text or json.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, hide_possible_values = true)]
     pub log_format: LogFormat,
 }
 
@@ -75,8 +76,8 @@ pub enum Command {
 /// `pgslice export`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without a day: every closed day that is missing or provisional from the feed's oldest day on, and the days of the
-lookback; for an empty feed, yesterday. Days are published whole or not at all.
+Without a day: every closed day that is missing or provisional from the feed's oldest day on, and
+the days of the lookback; for an empty feed, yesterday. Days are published whole or not at all.
 
 Example: pgslice export --from 2024-05-01 --to 2024-05-07")]
 pub struct ExportArgs {
