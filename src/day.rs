@@ -200,6 +200,20 @@ pub fn midnight(day: Day) -> NaiveDateTime {
     day.0.and_time(chrono::NaiveTime::MIN)
 }
 
+/// Can some zone's clocks show `local` at `instant`? The furthest that any was from UTC was Manila, 15:56 behind.
+pub fn is_wall_clock(local: NaiveDateTime, instant: DateTime<Utc>) -> bool {
+    (local.and_utc() - instant).abs() <= TimeDelta::hours(16)
+}
+
+impl Window {
+    /// Can it be the window of `day` in some zone? That of a date which a zone skipped altogether is empty.
+    pub fn is_of(self, day: Day) -> bool {
+        self.start <= self.end
+            && is_wall_clock(midnight(day), self.start)
+            && is_wall_clock(midnight(day.next()), self.end)
+    }
+}
+
 impl FromStr for Zone {
     type Err = String;
 

@@ -240,7 +240,7 @@ impl Feed {
                 return Err(format!("the windows of {} and {} overlap", earlier.day, later.day));
             }
         }
-        match self.days.iter().find(|entry| entry.window.start >= entry.window.end || entry.revision == 0) {
+        match self.days.iter().find(|entry| !entry.window.is_of(entry.day) || entry.revision == 0) {
             Some(entry) => Err(format!("the entry of {} is not a published day", entry.day)),
             None => Ok(()),
         }
@@ -284,3 +284,6 @@ impl DayEntry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

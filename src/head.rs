@@ -204,3 +204,6 @@ async fn pause(attempt: u32) {
     let millis = rand::rng().random_range(most / 2..=most);
     tokio::time::sleep(Duration::from_millis(millis)).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,10 +2,10 @@
 //!
 //! Every identifier in a SELECT comes from the catalogs, quoted; the only free text is the operator's own `where`.
 
-use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDateTime, Utc};
 
 use crate::config::{EpochUnit, Inheritance, NullTime, Reference, RelationKind, RowsRule, TableConfig};
-use crate::day::{Day, Window, Zone, midnight};
+use crate::day::{Day, Window, Zone, is_wall_clock, midnight};
 use crate::manifest::{Column, SliceKind, TimeBounds, TimeKind};
 use crate::pg::catalog::{CatalogColumn, RelKind, Relation};
 use crate::pg::{quote_identifier, quote_literal, quote_qualified};
@@ -127,7 +127,7 @@ fn resolve_one(config: &TableConfig, relation: &Relation) -> Result<SourceTable,
                 kind,
                 zone: *zone,
                 null_time: *null_time,
-                outside_time: match (found.column.nullable || relation.kind == RelKind::View, kind.is_epoch()) {
+                outside_time: match (may_be_null(found, relation.kind), kind.is_epoch()) {
                     (true, true) => OutsideTime::Null,
                     (false, true) => OutsideTime::None,
                     (true, false) => OutsideTime::NullOrInfinite,
@@ -137,6 +137,11 @@ fn resolve_one(config: &TableConfig, relation: &Relation) -> Result<SourceTable,
         }
     };
     Ok(SourceTable { config: config.clone(), relation: relation.clone(), columns, omitted, key, rows })
+}
+
+/// Only a table's own NOT NULL is enforced: a view has none, and a foreign table's is a mere declaration.
+fn may_be_null(column: &CatalogColumn, kind: RelKind) -> bool {
+    column.column.nullable || !matches!(kind, RelKind::Table | RelKind::Partitioned)
 }
 
 fn check_kind(config: &TableConfig, relation: &Relation) -> Result<(), String> {
@@ -299,29 +304,19 @@ impl TimeBounds {
         format!("{alias}{dot}{}", quote_identifier(&self.column))
     }
 
-    /// Do the bounds belong to `window`? A feed that says otherwise could make a replica delete other days.
-    pub fn fit(&self, window: Window) -> bool {
+    /// Do the bounds belong to `day` and its `window`? A feed that says otherwise could make a replica delete other
+    /// days. They are as [`TimeBounds::of`] writes them, so that PostgreSQL reads in them what is read here; only of
+    /// wall clocks it is not asked which zone's they are.
+    pub fn fit(&self, day: Day, window: Window) -> bool {
+        if self.kind != TimeKind::Timestamp {
+            return *self == TimeBounds::of(&self.column, self.kind, None, Zone::UTC, day, window);
+        }
         let near = |bound: &str, instant: DateTime<Utc>| {
-            let parsed = match self.kind {
-                TimeKind::Timestamptz => bound
-                    .strip_suffix("+00")
-                    .and_then(|bound| NaiveDateTime::parse_from_str(bound, BOUND_FORMAT).ok())
-                    .filter(|parsed| parsed.and_utc() == instant),
-                TimeKind::Timestamp => NaiveDateTime::parse_from_str(bound, BOUND_FORMAT).ok(),
-                TimeKind::Date => bound.parse().ok().map(midnight),
-                TimeKind::EpochSeconds => whole(bound, 1, instant),
-                TimeKind::EpochMilliseconds => whole(bound, 1_000, instant),
-                TimeKind::EpochMicroseconds => whole(bound, 1_000_000, instant),
-            };
-            // A wall clock is at most 26 hours (Kiribati to Baker Island) away from another.
-            parsed.is_some_and(|parsed| (parsed.and_utc() - instant).abs() <= TimeDelta::hours(26))
+            NaiveDateTime::parse_from_str(bound, BOUND_FORMAT)
+                .is_ok_and(|local| local.format(BOUND_FORMAT).to_string() == bound && is_wall_clock(local, instant))
         };
         near(&self.from, window.start) && near(&self.to, window.end)
     }
-}
-
-fn whole(bound: &str, per_second: i64, instant: DateTime<Utc>) -> Option<NaiveDateTime> {
-    (bound.parse::<i64>().ok()? == instant.timestamp() * per_second).then(|| instant.naive_utc())
 }
 
 impl SourceTable {
@@ -450,3 +445,6 @@ impl SourceTable {
         if conditions.is_empty() { String::new() } else { format!(" where {}", conditions.join(" and ")) }
     }
 }
+
+#[cfg(test)]
+mod tests;

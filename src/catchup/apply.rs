@@ -2,7 +2,7 @@
 //!
 //! Blocking: runs on a thread of its own over one [`Session`], and pulls verified rows from [`Rows`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
 use tokio::runtime::Handle;
@@ -16,7 +16,7 @@ use super::plan::Dated;
 use crate::day::Day;
 use crate::error::{Class, Failure};
 use crate::feed::DayEntry;
-use crate::manifest::{Manifest, Slice, Taken};
+use crate::manifest::{self, Manifest, Slice, Taken};
 use crate::pg::{PgError, Session, quote_qualified};
 use crate::progress::Progress;
 use crate::store::SharedStore;
@@ -75,17 +75,30 @@ pub struct OwnedSequence {
 }
 
 impl Shape {
-    /// Places tables so that every parent comes before its children; a circle keeps the order given.
+    /// Places tables so that every parent comes before its children; a circle keeps the order given, and what hangs on
+    /// it comes after it.
     pub fn parents_first(&self, mut oids: Vec<u32>) -> Vec<u32> {
         let mut ordered: Vec<u32> = Vec::with_capacity(oids.len());
         while !oids.is_empty() {
+            // Whoever is an ancestor of all its ancestors waits for nothing but its own circle.
             let waits = |oid: &u32| {
-                self.foreign_keys.iter().any(|(child, parent)| child == oid && parent != oid && oids.contains(parent))
+                self.ancestors(*oid, &oids).iter().any(|ancestor| !self.ancestors(*ancestor, &oids).contains(oid))
             };
             let next = oids.iter().position(|oid| !waits(oid)).unwrap_or(0);
             ordered.push(oids.remove(next));
         }
         ordered
+    }
+
+    /// The parents of `oid` among `oids`, their parents, and so on; itself only in a circle.
+    fn ancestors(&self, oid: u32, oids: &[u32]) -> BTreeSet<u32> {
+        let mut ancestors = BTreeSet::new();
+        let mut below = vec![oid];
+        while let Some(oid) = below.pop() {
+            let parents = self.foreign_keys.iter().filter(|(child, _)| *child == oid).map(|(_, parent)| *parent);
+            below.extend(parents.filter(|parent| oids.contains(parent) && ancestors.insert(*parent)));
+        }
+        ancestors
     }
 
     fn is_referenced(&self, oid: u32) -> bool {
@@ -230,11 +243,11 @@ impl Applier {
         let order = self.shape.parents_first(oids);
         let mut stages = BTreeMap::new();
         for (number, oid) in order.iter().enumerate() {
-            let table = tables.get_mut(oid).map(Vec::as_mut_slice).unwrap_or_default();
-            table.sort_by(|a, b| a.taken().order(b.taken()));
-            if let Some(stage) = self.stage(table, number)? {
+            let table = manifest::in_order_read(tables.remove(oid).unwrap_or_default(), Work::taken);
+            if let Some(stage) = self.stage(&table, number)? {
                 stages.insert(*oid, stage);
             }
+            tables.insert(*oid, table);
         }
         for oid in order.iter().rev() {
             self.delete(&tables[oid], stages.get(oid))?;
@@ -523,3 +536,6 @@ impl Applier {
         Ok(((entry.day, item.target.name.clone()), held))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,7 +116,7 @@ pub fn target(slice: &Slice, relation: &Relation, manifest: &Manifest) -> Result
         if !slice.columns.iter().any(|column| column.name == time.column) {
             return Err(drift(format!("the feed does not carry its time column {:?}", time.column)));
         }
-        if !time.fit(manifest.window) {
+        if !time.fit(manifest.day, manifest.window) {
             return Err(drift(format!(
                 "the bounds of {:?} are not those of the window of {}",
                 time.column, manifest.day
@@ -163,3 +163,6 @@ fn type_words(column: &Column) -> String {
     let modifier = if column.typmod == -1 { String::new() } else { format!(" (modifier {})", column.typmod) };
     format!("{schema}{}{modifier}", column.type_name)
 }
+
+#[cfg(test)]
+mod tests;

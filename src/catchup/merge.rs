@@ -64,11 +64,12 @@ impl<'a> Stage<'a> {
     }
 
     /// Writes the staged values over rows of the same key that differ, wherever they are now; within `windows` only
-    /// if given. `None` when the key is all there is.
+    /// if given. `None` when the key, and what an UPDATE cannot change, is all there is.
     ///
     /// Rows are compared by their images (`*<>`): every type has one, and equal numbers of different scale differ.
     pub fn update_changed(&self, windows: Option<&[String]>) -> Option<String> {
-        let values: Vec<&String> = self.target.columns.iter().filter(|name| !self.target.key.contains(name)).collect();
+        let Target { columns, key, fixed, .. } = self.target;
+        let values: Vec<&String> = columns.iter().filter(|name| !key.contains(name) && !fixed.contains(name)).collect();
         if values.is_empty() {
             return None;
         }
@@ -165,3 +166,6 @@ fn any(conditions: &[String]) -> String {
     let alternatives: Vec<String> = conditions.iter().map(|condition| format!("({condition})")).collect();
     format!("({})", alternatives.join(" or "))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,14 +1,12 @@
 //! What is pending on a replica, and in which order it goes. Pure.
 
-use std::cmp::Ordering;
-
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::ledger::Ledger;
 use crate::day::{Day, DayRange};
 use crate::error::{Class, Failure};
 use crate::feed::{DayEntry, Feed};
-use crate::manifest::Taken;
+use crate::manifest::{self, Taken};
 
 /// Which days a replica wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +75,12 @@ pub fn pending<'a>(
             .meaning("nothing was applied")
             .next(format!("start with --from {oldest}, or load the full dump first")));
     }
-    let newest_held = ledger.keys().map(|(day, _)| *day).max();
+    // What was written to a table that is no longer there (restored, made anew) says nothing about the one that is.
+    let newest_held = ledger
+        .iter()
+        .filter(|((_, table), held)| accepted.get(table) == Some(&held.table_oid))
+        .map(|((day, _), _)| *day)
+        .max();
     if let Some(held) = newest_held
         && request.from.is_none()
         && request.gaps == Gaps::Stop
@@ -129,10 +132,8 @@ pub trait Dated {
 /// go together, with whatever was read between the first and the last of them, so that a row that moved between days
 /// finds its place.
 pub fn batches<T: Dated>(mut pending: Vec<T>) -> Vec<Vec<T>> {
-    pending.sort_by(|a, b| match a.taken().order(b.taken()) {
-        Ordering::Equal => a.day().cmp(&b.day()),
-        other => other,
-    });
+    pending.sort_by_key(Dated::day);
+    let pending = manifest::in_order_read(pending, Dated::taken);
     let first = pending.iter().position(Dated::is_revision);
     let last = pending.iter().rposition(Dated::is_revision);
     let mut batches: Vec<Vec<T>> = Vec::new();
@@ -145,3 +146,6 @@ pub fn batches<T: Dated>(mut pending: Vec<T>) -> Vec<Vec<T>> {
     }
     batches
 }
+
+#[cfg(test)]
+mod tests;

@@ -424,10 +424,11 @@ async fn match_day(
     if !drifts.is_empty() {
         return Err(drifted(&drifts).context(format!("{} does not fit the replica", entry.day)));
     }
-    let revises = ledger
-        .range((entry.day, String::new())..)
-        .take_while(|((day, _), _)| *day == entry.day)
-        .any(|(_, held)| held.manifest_sha256 != entry.manifest.sha256);
+    let revises = targets.iter().any(|(_, target)| {
+        ledger
+            .get(&(entry.day, target.name.clone()))
+            .is_some_and(|held| held.table_oid == target.oid && held.manifest_sha256 != entry.manifest.sha256)
+    });
     Ok(PendingDay { entry: entry.clone(), manifest, targets, revises })
 }
 

@@ -262,9 +262,9 @@ fn share(text: &str) -> Result<f64, String> {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     text.strip_suffix('%')
         .filter(|number| number.split_once('.').map_or(digits(number), |(whole, part)| digits(whole) && digits(part)))
-        .and_then(|number| number.parse::<f64>().ok())
-        .filter(|percent| *percent <= 100.0)
-        .map(|percent| percent / 100.0)
+        // The share nearest to what was written: dividing by 100 would round a second time.
+        .and_then(|number| format!("{number}e-2").parse::<f64>().ok())
+        .filter(|share| *share <= 1.0)
         .ok_or_else(|| format!("must be a share from \"0%\" to \"100%\", such as \"0.5%\", not {:?}", shortened(text)))
 }
 

@@ -265,7 +265,8 @@ pub fn decide(
 fn check_shrink(published: &Manifest, old: &Slice, rows: u64, max_shrink: f64) -> Result<(), Failure> {
     let lost = old.rows.saturating_sub(rows);
     #[expect(clippy::cast_precision_loss, reason = "a share of rows needs no more than 52 bits")]
-    let too_many = lost as f64 > old.rows as f64 * max_shrink;
+    // Divided, not multiplied: a loss of exactly the share is rounded as the share itself was.
+    let too_many = old.rows > 0 && lost as f64 / old.rows as f64 > max_shrink;
     let vanished = old.rows > 0 && rows == 0;
     if !vanished && (old.kind == SliceKind::Referenced || !too_many) {
         return Ok(());
@@ -283,3 +284,6 @@ fn check_shrink(published: &Manifest, old: &Slice, rows: u64, max_shrink: f64) -
     .meaning("the published revision stays as it is")
     .next("find out where the rows went; if they are meant to be gone, run with --accept-shrink"))
 }
+
+#[cfg(test)]
+mod tests;
