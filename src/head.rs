@@ -60,8 +60,14 @@ pub async fn read_existing(store: &dyn Store) -> anyhow::Result<Feed> {
 /// The store's.
 pub async fn create(store: &dyn Store, new: &Feed) -> anyhow::Result<Feed> {
     for _ in 0..ATTEMPTS {
-        if let Some((feed, _)) = read(store).await? {
-            return Ok(feed);
+        match read(store).await {
+            Ok(Some((feed, _))) => return Ok(feed),
+            Ok(None) => {}
+            Err(error) if is_transient(&error) => {
+                pause(1).await;
+                continue;
+            }
+            Err(error) => return Err(error),
         }
         match store.swap(&Key::feed(), None, new.to_bytes().into()).await {
             Ok(Swap::Done) => return Ok(new.clone()),
