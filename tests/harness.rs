@@ -16,7 +16,7 @@ use crate::scene::{self, Scene};
 /// Set for a process that [`a_cluster_vanishes_when_its_process_is_killed`] starts: where to say what it started.
 const HOLD: &str = "PGSLICE_TEST_HOLD_CLUSTER";
 
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
         assert!(started.elapsed() < Duration::from_secs(30), "still not so: {what}");

@@ -11,12 +11,12 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::plan::{self, Candidate, Comparison, Decision, Force, Rules, Why};
-use super::settle;
+use super::settle::{self, Settlement};
 use super::slice::{self, Staged};
 use super::snapshot::{self, SliceFacts, Snapshot};
 use crate::config::{Config, Unsettled};
 use crate::day::{Day, Window};
-use crate::error::{Class, Failure};
+use crate::error::{Class, Failure, class_of};
 use crate::feed::{DayEntry, Feed, ManifestRef, Pulse, SourceIdentity};
 use crate::head;
 use crate::layout::{AttemptDirectory, Key, sums_beside};
@@ -96,36 +96,9 @@ impl Exporter {
         let day = candidate.day;
         let window = self.config.timezone.window(day);
         // A connection of its own: it holds the day's lock, and a failure ends this day only.
-        let client = self.source.client().await.context("cannot connect to the source")?;
-        lock_day(&client, &self.config.dataset, day).await?;
-
-        let facts = settle::source_facts(&client).await?;
-        if window.end > facts.now {
-            return Err(not_ended(day, window, &self.config).into());
-        }
-        let feed = head::read_existing(&*self.store).await?;
-        plan::check_neighbours(&feed, self.config.timezone.name(), day, window)?;
-        if self.new_source == NewSource::Refused {
-            plan::check_source(&feed, &facts.system_identifier)?;
-        }
-        snapshot::check_zones(&client, self.config.timezone, day, window, &self.config.tables).await?;
-        let published = match feed.day(day) {
-            Some(entry) => Some(head::day_manifest(&*self.store, &feed, entry).await?),
-            None => None,
-        };
-
-        let settlement = settle::settlement(&client, window, self.config.export.settle).await?;
-        if settlement.state == State::Provisional && self.config.export.unsettled == Unsettled::Refuse {
-            return Err(Failure::new(
-                Class::NotSettled,
-                format!("{day} is not settled: {}", settlement.reasons.join("; ")),
-            )
-            .meaning("rows could still be added to it; it was not exported")
-            .next("run again later, or set unsettled = \"provisional\"")
-            .into());
-        }
-
-        let snapshot = Snapshot::take(&client, &self.config.tables, &facts).await?;
+        let client = self.unless_cancelled(self.source.client()).await.context("cannot connect to the source")?;
+        let Ready { facts, feed, published, settlement, snapshot } =
+            self.unless_cancelled(self.make_ready(&client, day, window)).await?;
         let attempt = Attempt {
             exporter: self,
             day,
@@ -137,7 +110,7 @@ impl Exporter {
             facts: &facts,
         };
         let outcome = attempt.read_and_publish(&snapshot, settlement.state, candidate.why).await;
-        let released = snapshot.release().await;
+        let released = self.unless_cancelled(async { Ok(snapshot.release().await?) }).await;
         let (entry, change) = outcome?;
         if let Err(error) = released {
             tracing::debug!(%error, "the snapshot's transaction had ended before it was released");
@@ -145,6 +118,56 @@ impl Exporter {
         let unsettled = if entry.state == State::Provisional { settlement.reasons } else { Vec::new() };
         Ok(Published { entry, change, unsettled })
     }
+
+    /// Locks the day, checks that it may be exported, and takes its snapshot. Writes nothing.
+    async fn make_ready<'c>(&self, client: &'c Client, day: Day, window: Window) -> anyhow::Result<Ready<'c>> {
+        lock_day(client, &self.config.dataset, day).await?;
+
+        let facts = settle::source_facts(client).await?;
+        if window.end > facts.now {
+            return Err(not_ended(day, window, &self.config).into());
+        }
+        let feed = head::read_existing(&*self.store).await?;
+        plan::check_neighbours(&feed, self.config.timezone.name(), day, window)?;
+        if self.new_source == NewSource::Refused {
+            plan::check_source(&feed, &facts.system_identifier)?;
+        }
+        snapshot::check_zones(client, self.config.timezone, day, window, &self.config.tables).await?;
+        let published = match feed.day(day) {
+            Some(entry) => Some(head::day_manifest(&*self.store, &feed, entry).await?),
+            None => None,
+        };
+
+        let settlement = settle::settlement(client, window, self.config.export.settle).await?;
+        if settlement.state == State::Provisional && self.config.export.unsettled == Unsettled::Refuse {
+            return Err(Failure::new(
+                Class::NotSettled,
+                format!("{day} is not settled: {}", settlement.reasons.join("; ")),
+            )
+            .meaning("rows could still be added to it; it was not exported")
+            .next("run again later, or set unsettled = \"provisional\"")
+            .into());
+        }
+        let snapshot = Snapshot::take(client, &self.config.tables, &facts).await?;
+        Ok(Ready { facts, feed, published, settlement, snapshot })
+    }
+
+    /// What `work` comes to, unless the run is ended first: the driver waits for a silent server as long as that is
+    /// silent. For work that may be dropped at any point.
+    async fn unless_cancelled<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        self.cancel.run_until_cancelled(work).await.unwrap_or_else(|| Err(PgError::Cancelled.into()))
+    }
+}
+
+/// A day that is locked, may be exported, and has its snapshot.
+struct Ready<'c> {
+    facts: settle::SourceFacts,
+    /// The head as it is now.
+    feed: Feed,
+    /// The day's published revision.
+    published: Option<Manifest>,
+    settlement: Settlement,
+    snapshot: Snapshot<'c>,
 }
 
 /// One attempt to publish a day, under its lock and snapshot.
@@ -233,8 +256,10 @@ impl Attempt<'_> {
             read.extend(done);
             if let Err(error) = outcome {
                 cancel.cancel();
-                // What was cancelled because of the first failure is not worth telling.
-                failure.get_or_insert(error);
+                // What was cancelled because of another failure is not worth telling, though it may be heard first.
+                if failure.as_ref().is_none_or(|told| class_of(told) == Class::Interrupted) {
+                    failure = Some(error);
+                }
             }
         }
         read.sort_by_key(|(index, _)| *index);

@@ -9,14 +9,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::day::{Change, Exporter, NewSource, Published};
 use super::plan::{self, Candidate, Request, Rules};
-use super::settle;
+use super::settle::{self, SourceFacts};
 use crate::config::Config;
 use crate::day::{Day, Window};
 use crate::error::{Class, Failure, class_of, describe};
 use crate::feed::{Feed, Pulse};
 use crate::head;
 use crate::manifest::State;
-use crate::pg::Endpoint;
+use crate::pg::{Endpoint, PgError};
 use crate::progress::Progress;
 use crate::retention::PruneReport;
 use crate::store::{SharedStore, Store};
@@ -117,10 +117,7 @@ pub async fn run(
     cancel: CancellationToken,
     progress: Progress,
 ) -> anyhow::Result<ExportReport> {
-    let facts = {
-        let client = source.client().await.context("cannot connect to the source")?;
-        settle::source_facts(&client).await?
-    };
+    let facts = cancel.run_until_cancelled(source_facts(&source)).await.unwrap_or(Err(PgError::Cancelled.into()))?;
     let feed = head::create(&*store, &new_feed(&config, Utc::now())).await?;
     check_dataset(&feed, &config, &*store)?;
     let candidates = candidates(&config, Some(&feed), options.request, facts.now);
@@ -153,10 +150,8 @@ pub async fn run(
         report.days.push(day);
     }
     progress.end();
-    if !cancel.is_cancelled()
-        && !report.days.iter().any(|day| matches!(day.outcome, Outcome::Published | Outcome::Settled))
-    {
-        // The heartbeat: readers can tell a quiet feed from a dead exporter.
+    if !cancel.is_cancelled() && report.days.iter().all(|day| day.outcome == Outcome::Unchanged) {
+        // The heartbeat: readers can tell a quiet feed from a dead exporter, and from one that fails each night.
         head::change(&*store, Pulse::Beat(Utc::now()), |feed| Ok(feed.clone()), |_| false).await?;
     }
     report.sequence = head::read(&*store).await?.map(|(feed, _)| feed.sequence);
@@ -173,10 +168,7 @@ pub async fn plan(
     store: &dyn Store,
     request: Request,
 ) -> anyhow::Result<ExportReport> {
-    let facts = {
-        let client = source.client().await.context("cannot connect to the source")?;
-        settle::source_facts(&client).await?
-    };
+    let facts = source_facts(source).await?;
     let feed = head::read(store).await?.map(|(feed, _)| feed);
     if let Some(feed) = &feed {
         check_dataset(feed, config, store)?;
@@ -201,6 +193,11 @@ pub async fn plan(
         days: candidates.iter().map(day).collect(),
         pruned: None,
     })
+}
+
+async fn source_facts(source: &Endpoint) -> anyhow::Result<SourceFacts> {
+    let client = source.client().await.context("cannot connect to the source")?;
+    Ok(settle::source_facts(&client).await?)
 }
 
 fn candidates(config: &Config, feed: Option<&Feed>, request: Request, now: DateTime<Utc>) -> Vec<Candidate> {
