@@ -1,7 +1,7 @@
 -- Remembers the head after a catchup that left nothing pending.
 -- $1 text: dataset; $2 text: feed_id; $3 text: sequence; $4 text: published_at.
-insert into pgslice.feed as f (dataset, feed_id, sequence, published_at)
-values ($1, $2, $3::bigint, $4::timestamptz)
+insert into pgslice.feed as f (dataset, feed_id, sequence, published_at, caught_up_at)
+values ($1, $2, $3::bigint, $4::timestamptz, pg_catalog.now())
 on conflict (dataset) do update set
     feed_id = excluded.feed_id,
     sequence = excluded.sequence,

@@ -31,7 +31,9 @@ create table if not exists pgslice.feed (
     dataset text primary key,
     feed_id text not null,
     sequence bigint not null,
-    published_at timestamptz not null,
-    caught_up_at timestamptz not null default now()
+    published_at timestamptz,
+    caught_up_at timestamptz
 );
-comment on table pgslice.feed is 'The head of each feed as of the last catchup that left nothing pending.';
+comment on table pgslice.feed is 'The newest head of each feed that was seen.';
+comment on column pgslice.feed.published_at is 'Of the head of the last catchup that left nothing pending.';
+comment on column pgslice.feed.caught_up_at is 'When that catchup ended.';

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use pgslice::cli::{CatchupArgs, Cli, Command, ExportArgs, Global, LsArgs, PruneArgs};
 use pgslice::config::{self, Config};
-use pgslice::day::DayRange;
+use pgslice::day::{Day, DayRange};
 use pgslice::error::{Class, Failure, class_of};
 use pgslice::export::day::NewSource;
 use pgslice::export::plan::{Force, Request, Rules, Shrink};
@@ -77,10 +77,8 @@ async fn run_export(
         (None, Some(from), Some(to)) => Request::Range(DayRange { from: from.on(today), to: to.on(today) }),
         _ => Request::Due,
     };
-    if let Request::Range(range) = request
-        && range.from > range.to
-    {
-        return Err(Failure::new(Class::Usage, format!("--from {} is after --to {}", range.from, range.to)).into());
+    if let Request::Range(range) = request {
+        check_order(range.from, range.to)?;
     }
     let rules = Rules {
         force: if args.force { Force::Yes } else { Force::No },
@@ -140,6 +138,9 @@ async fn run_catchup(config: &Config, args: CatchupArgs, global: &Global, interr
         extra: if args.force { catchup::apply::Extra::Delete } else { catchup::apply::Extra::Keep },
         mode: if args.dry_run { catchup::run::Mode::DryRun } else { catchup::run::Mode::Apply },
     };
+    if let (Some(from), Some(to)) = (options.request.from, options.request.to) {
+        check_order(from, to)?;
+    }
     let progress = progress(global);
     let outcome = catchup::run(config, replica, store, options, now, interrupt.token.clone(), progress).await?;
     report::print(global, &outcome, &outcome.lines())?;
@@ -180,6 +181,10 @@ fn configured<'a>(value: Option<&'a String>, key: &str, config: &Config) -> anyh
             .next("this command needs it")
             .into()
     })
+}
+
+fn check_order(from: Day, to: Day) -> Result<(), Failure> {
+    if from <= to { Ok(()) } else { Err(Failure::new(Class::Usage, format!("--from {from} is after --to {to}"))) }
 }
 
 fn progress(global: &Global) -> Progress {

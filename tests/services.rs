@@ -1,5 +1,8 @@
 //! Tests that need PostgreSQL. One binary, so that its clusters start once; see tests/README.md.
 
+mod adoption;
+mod catchup;
+mod catchup_refusals;
 mod cluster;
 mod datanommer;
 mod export;
@@ -11,12 +14,22 @@ mod export_tables;
 mod export_windows;
 mod faults;
 mod harness;
+mod histories;
+mod hostile_feeds;
 mod in_process;
+mod interruptions;
+mod keyless;
+mod pair;
 mod pg;
 mod proxy;
+mod prune;
 mod published;
 mod readme;
+mod references;
 mod requests;
+mod revisions;
 mod scene;
+mod sequences;
+mod status;
 mod store;
 mod wire;

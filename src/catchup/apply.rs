@@ -32,7 +32,7 @@ pub struct PendingDay {
     pub manifest: Manifest,
     /// Slices (by index into the manifest) and where they go.
     pub targets: Vec<(usize, Target)>,
-    /// The replica holds an earlier revision.
+    /// The replica holds an earlier revision with other rows.
     pub revises: bool,
 }
 
@@ -172,6 +172,11 @@ enum Absent {
     Kept,
 }
 
+/// Would the replica's table hold two equal values where a unique index allows one?
+pub fn is_unique_violation(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.downcast_ref::<PgError>().is_some_and(PgError::is_unique_violation))
+}
+
 /// One slice of the batch and how it goes.
 struct Work<'a> {
     day: &'a PendingDay,
@@ -182,8 +187,9 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// When the slice was as it is: a carried one was read again and found equal when its day was.
     fn taken(&self) -> &Taken {
-        self.day.manifest.taken_of(self.slice)
+        &self.day.manifest.taken
     }
 
     fn window(&self) -> Option<String> {
@@ -286,7 +292,10 @@ impl Applier {
         let held = self.ledger.get(&(day.entry.day, target.name.clone())).filter(|held| held.table_oid == target.oid);
         if let Some(held) = held {
             let keeps = held.keeps_extra_rows && self.extra == Extra::Keep;
-            if held.rows_digest == slice.rows_digest && held.rows == slice.rows && keeps == held.keeps_extra_rows {
+            let equal = held.rows_digest == slice.rows_digest && held.rows == slice.rows;
+            // Rows of a reference table may have been overwritten by another day's slice since.
+            let untouched = target.time.is_some() || self.is_newest(target, &held.taken);
+            if equal && untouched && keeps == held.keeps_extra_rows {
                 return Ok(work(Way::Unchanged, keeps));
             }
             if target.key.is_empty() {
@@ -396,7 +405,7 @@ impl Applier {
 
     fn merge(&mut self, table: &[Work<'_>], stage: &Stage<'_>) -> anyhow::Result<()> {
         let merged: Vec<&Work<'_>> = table.iter().filter(|item| matches!(item.way, Way::Merge { .. })).collect();
-        let newest = merged.iter().all(|item| self.is_newest(item));
+        let newest = merged.iter().all(|item| self.is_newest(item.target, item.taken()));
         let windows: Vec<String> = merged.iter().filter_map(|item| item.window()).collect();
         // Never older over newer: what was read before the newest that this table holds changes rows of its own window
         // only, and of a reference table none.
@@ -410,33 +419,38 @@ impl Applier {
         }
         self.session.run(&stage.insert_new())?;
         if newest {
-            for item in merged.iter().filter(|item| item.way == Way::Merge { absent: Absent::Deleted }) {
-                self.check_window(item)?;
+            for (rank, item) in merged.iter().enumerate() {
+                if item.way == (Way::Merge { absent: Absent::Deleted }) {
+                    let expected = self.count(&stage.count(rank))?;
+                    self.check_window(item, expected)?;
+                }
             }
         }
         Ok(self.session.run(&stage.drop())?)
     }
 
-    /// The window must hold exactly the slice's rows now: a trigger or rule of the replica could have swallowed some.
-    fn check_window(&mut self, item: &Work<'_>) -> anyhow::Result<()> {
+    /// The window must hold exactly the slice's rows now, but for those that a newer slice of the batch has elsewhere:
+    /// a trigger or rule of the replica could have swallowed some.
+    fn check_window(&mut self, item: &Work<'_>, expected: u64) -> anyhow::Result<()> {
         let Some(window) = item.window() else { return Ok(()) };
-        let rows: u64 = match self.session.query(&merge::count_window(item.target, &window), &[])?.first() {
-            Some(row) => row.text(0)?.parse()?,
-            None => 0,
-        };
-        if rows == item.slice.rows {
+        let rows = self.count(&merge::count_window(item.target, &window))?;
+        if rows == expected {
             return Ok(());
         }
         Err(Failure::new(
             Class::Integrity,
-            format!(
-                "{} {} would hold {rows} rows, the feed has {}",
-                item.day.entry.day, item.target.name, item.slice.rows
-            ),
+            format!("{} {} would hold {rows} rows, the feed has {expected}", item.day.entry.day, item.target.name),
         )
         .meaning("nothing of the day was kept on the replica")
         .next("look for triggers, rules or partitions on the replica that change what is written")
         .into())
+    }
+
+    fn count(&mut self, sql: &str) -> anyhow::Result<u64> {
+        match self.session.query(sql, &[])?.first() {
+            Some(row) => Ok(row.text(0)?.parse()?),
+            None => Ok(0),
+        }
     }
 
     /// COPY into an empty window. A row whose key exists in another window moved there or came from there: then the
@@ -446,9 +460,7 @@ impl Applier {
         let Err(error) = self.copy(&merge::copy_into(item.target), item) else {
             return Ok(self.session.run("release savepoint direct")?);
         };
-        let conflict =
-            error.chain().any(|cause| cause.downcast_ref::<PgError>().is_some_and(PgError::is_unique_violation));
-        if !conflict {
+        if !is_unique_violation(&error) {
             return Err(error);
         }
         self.session.run("rollback to savepoint direct")?;
@@ -460,12 +472,12 @@ impl Applier {
         self.merge(&[merged], &stage).with_context(|| format!("cannot merge into {}", item.target.name))
     }
 
-    /// Was the slice read no earlier than anything that this table holds?
-    fn is_newest(&self, item: &Work<'_>) -> bool {
+    /// Is `taken` no earlier than anything that this table holds?
+    fn is_newest(&self, target: &Target, taken: &Taken) -> bool {
         self.ledger
             .iter()
-            .filter(|((_, table), held)| *table == item.target.name && held.table_oid == item.target.oid)
-            .all(|(_, held)| held.taken.order(item.taken()).is_le())
+            .filter(|((_, table), held)| *table == target.name && held.table_oid == target.oid)
+            .all(|(_, held)| held.taken.order(taken).is_le())
     }
 
     /// Sends a slice's rows to a COPY statement; the server must count as many as the manifest.

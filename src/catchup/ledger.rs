@@ -59,7 +59,7 @@ impl Origin {
     }
 }
 
-/// The head as of the last catchup that left nothing pending.
+/// The newest head that the replica has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownHead {
     /// The feed's identity.
@@ -77,15 +77,18 @@ pub async fn exists(client: &Client) -> Result<bool, PgError> {
     Ok(client.query_one(sql, &[]).await?.get(0))
 }
 
-/// Makes the ledger's tables where they are missing.
+/// Makes the ledger's tables if they are missing.
 ///
 /// # Errors
 /// The server's: the role needs CREATE on the database the first time.
 pub async fn create(client: &Client) -> Result<(), PgError> {
+    if exists(client).await? {
+        return Ok(());
+    }
     Ok(client.batch_execute(include_str!("../../sql/ledger.sql")).await?)
 }
 
-/// The head that the dataset was last caught up with.
+/// The newest head of the dataset that the replica has seen.
 ///
 /// # Errors
 /// The server's.
@@ -95,6 +98,17 @@ pub async fn known_head(client: &Client, dataset: &str) -> Result<Option<KnownHe
         feed_id: row.get(0),
         sequence: u64::try_from(row.get::<_, i64>(1)).unwrap_or_default(),
     }))
+}
+
+/// Remembers a head before anything of it is applied.
+///
+/// # Errors
+/// The server's.
+pub async fn saw(client: &Client, feed: &Feed) -> anyhow::Result<()> {
+    let sequence = i64::try_from(feed.sequence)?;
+    let sql = include_str!("../../sql/head_seen.sql");
+    client.execute(sql, &[&feed.dataset, &feed.feed_id, &sequence]).await.map_err(PgError::from)?;
+    Ok(())
 }
 
 /// What the replica holds of a feed.

@@ -52,6 +52,11 @@ impl<'a> Stage<'a> {
         )
     }
 
+    /// Counts the rows that were loaded as `rank` and are still there.
+    pub fn count(&self, rank: usize) -> String {
+        format!("select pg_catalog.count(*)::text from {} where {} = {rank}", self.name, quote_identifier(RANK))
+    }
+
     /// Deletes the rows of `windows` (predicates on the table's time column) that the stage does not have.
     pub fn delete_absent(&self, windows: &[String]) -> String {
         format!(
@@ -67,6 +72,7 @@ impl<'a> Stage<'a> {
     /// if given. `None` when the key, and what an UPDATE cannot change, is all there is.
     ///
     /// Rows are compared by their images (`*<>`): every type has one, and equal numbers of different scale differ.
+    /// Columns that no UPDATE can change are left as they are.
     pub fn update_changed(&self, windows: Option<&[String]>) -> Option<String> {
         let Target { columns, key, fixed, .. } = self.target;
         let values: Vec<&String> = columns.iter().filter(|name| !key.contains(name) && !fixed.contains(name)).collect();

@@ -122,7 +122,7 @@ pub fn is_stale(feed: &Feed, max_age: Option<TimeDelta>, now: DateTime<Utc>) -> 
 pub trait Dated {
     /// The moment the day was read.
     fn taken(&self) -> &Taken;
-    /// Does the replica hold an earlier revision?
+    /// Does the replica hold an earlier revision with other rows?
     fn is_revision(&self) -> bool;
     /// The day, to settle ties.
     fn day(&self) -> Day;

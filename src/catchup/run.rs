@@ -1,7 +1,8 @@
 //! The story of `pgslice catchup`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
@@ -12,7 +13,7 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::adopt::{self, Found};
-use super::apply::{Applied, Applier, Extra, OwnedSequence, PendingDay, Shape};
+use super::apply::{Applied, Applier, Extra, OwnedSequence, PendingDay, Shape, is_unique_violation};
 use super::create;
 use super::ledger::{self, KnownHead, Ledger, Origin};
 use super::matching::{self, Drift, Target};
@@ -87,6 +88,12 @@ pub struct CatchupReport {
     pub stopped: Option<Stop>,
 }
 
+/// How often the lock of a replica is tried, and how long to wait in between: two seconds in all.
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+/// No table has this oid: that of one which a dry run would make.
+const NOT_THERE_YET: u32 = 0;
+
 /// Why a run did not end with everything applied and fresh.
 #[derive(Debug, Clone, Serialize)]
 pub struct Stop {
@@ -148,10 +155,13 @@ pub async fn run(
         ledger::create(&client).await.context("cannot make the ledger (schema pgslice) on the replica")?;
     }
     let mut session = connect(&replica, &cancel).await?;
-    lock_replica(&mut session, &feed)?;
-    let ledger = match ledger::exists(&client).await? {
+    lock_replica(&mut session, &feed).await?;
+    let mut ledger = match ledger::exists(&client).await? {
         true => {
             check_known_head(&feed, ledger::known_head(&client, &feed.dataset).await?)?;
+            if options.mode == Mode::Apply {
+                ledger::saw(&client, &feed).await.context("cannot write to the ledger on the replica")?;
+            }
             ledger::read(&client, &feed.feed_id).await?
         }
         false => Ledger::new(),
@@ -159,6 +169,16 @@ pub async fn run(
     let mut report = CatchupReport::of(&feed, options.mode);
 
     let mut relations = relations(&client, config).await?;
+    let mut accepted = accepted(config, &relations);
+    check_published(&feed, &accepted)?;
+    // A table that was restored or made anew is met for the first time again.
+    ledger.retain(|(_, table), held| accepted.get(table) == Some(&held.table_oid));
+    if options.extra == Extra::Delete {
+        // No manifest matches: the slice is pending, whatever its revision.
+        ledger.values_mut().filter(|held| held.keeps_extra_rows).for_each(|held| held.manifest_sha256.clear());
+    }
+    let Pending { days, waiting, hole, beyond_newest } = plan::pending(&feed, &ledger, &accepted, options.request)?;
+    report.waiting = waiting;
     let missing = missing_tables(config, &relations);
     if !missing.is_empty() {
         let statements = create_statements(&client, &feed, &store, &missing, options).await?;
@@ -170,13 +190,9 @@ pub async fn run(
                 .map_err(PgError::from)
                 .context("cannot create tables")?;
             relations = self::relations(&client, config).await?;
+            accepted = self::accepted(config, &relations);
         }
     }
-    let accepted = accepted(config, &relations);
-    check_published(&feed, &accepted)?;
-    let known = known_to(options.extra, &ledger);
-    let Pending { days, waiting, hole, beyond_newest } = plan::pending(&feed, &known, &accepted, options.request)?;
-    report.waiting = waiting;
 
     let mut pending = Vec::new();
     for entry in days {
@@ -199,7 +215,8 @@ pub async fn run(
     if options.mode == Mode::DryRun {
         report.days.extend(batches.iter().flatten().map(|day| DayReport::planned(&day.manifest)));
     } else {
-        for batch in batches {
+        let mut batches = VecDeque::from(batches);
+        while let Some(batch) = batches.pop_front() {
             if cancel.is_cancelled() {
                 return Err(PgError::Cancelled.into());
             }
@@ -211,7 +228,14 @@ pub async fn run(
             })
             .await?;
             applier = returned;
-            let applied = outcome.with_context(|| format!("cannot apply {}", names.join(", ")))?;
+            if !batches.is_empty() && outcome.as_ref().is_err_and(is_unique_violation) {
+                // A later batch may let go of the value: its deletes come first when they share a transaction.
+                let joined = batch.into_iter().chain(batches.drain(..).flatten()).collect();
+                batches.push_front(joined);
+                continue;
+            }
+            let applied =
+                outcome.with_context(|| format!("cannot apply {}", names.join(", "))).map_err(explain_conflict)?;
             for day in batch {
                 let day = DayReport::applied(&day.manifest, &applied);
                 progress.suspend(|| tracing::info!("{}", day.line()));
@@ -230,10 +254,13 @@ pub async fn run(
     Ok(report)
 }
 
-/// The tables of the config with their oids; 0 for those that a dry run would create.
+/// The tables of the config with their oids; [`NOT_THERE_YET`] for those that a dry run would create.
 fn accepted(config: &Config, relations: &[Relation]) -> Accepted {
     let oid = |name: &str| {
-        relations.iter().find(|relation| relation.qualified_name() == name).map_or(0, |relation| relation.oid)
+        relations
+            .iter()
+            .find(|relation| relation.qualified_name() == name)
+            .map_or(NOT_THERE_YET, |relation| relation.oid)
     };
     config
         .tables
@@ -257,10 +284,15 @@ fn check_published(feed: &Feed, accepted: &Accepted) -> Result<(), Failure> {
     }
 }
 
-/// What counts as held: with `--force` slices beside rows that the feed does not know are looked at once more.
-fn known_to(extra: Extra, ledger: &Ledger) -> Ledger {
-    let keep = |entry: &ledger::Entry| extra == Extra::Keep || !entry.keeps_extra_rows;
-    ledger.iter().filter(|(_, entry)| keep(entry)).map(|(key, entry)| (key.clone(), entry.clone())).collect()
+/// A unique index that is no key of the merge is checked row by row, unless its constraint can be deferred.
+fn explain_conflict(error: anyhow::Error) -> anyhow::Error {
+    if !is_unique_violation(&error) {
+        return error;
+    }
+    Failure::new(Class::Drift, format!("{error:#}"))
+        .meaning("nothing of it was applied: a row of the replica's own holds the value, or rows exchanged theirs")
+        .next("remove the replica's own row; for exchanged values add the unique constraint again as DEFERRABLE")
+        .into()
 }
 
 async fn connect(replica: &Endpoint, cancel: &CancellationToken) -> anyhow::Result<Session> {
@@ -291,13 +323,16 @@ async fn refuse_standby(client: &Client) -> anyhow::Result<()> {
         .into())
 }
 
-/// One catchup per replica and feed at a time; the lock lives as long as the session.
-fn lock_replica(session: &mut Session, feed: &Feed) -> anyhow::Result<()> {
+/// One catchup per replica and feed at a time; the lock lives as long as the session. The server may take a moment to
+/// notice that the session of a run that has just ended is gone.
+async fn lock_replica(session: &mut Session, feed: &Feed) -> anyhow::Result<()> {
     let sql = "select pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended($1, 0))::text";
     let name = format!("pgslice catchup {}", feed.feed_id);
-    let locked = session.query(sql, &[Some(&name)])?.first().is_some_and(|row| row.get(0) == Some("true"));
-    if locked {
-        return Ok(());
+    for _ in 0..LOCK_ATTEMPTS {
+        if session.query(sql, &[Some(&name)])?.first().is_some_and(|row| row.get(0) == Some("true")) {
+            return Ok(());
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
     }
     Err(Failure::new(Class::Locked, "another catchup is running on this replica")
         .meaning("this run changed nothing")
@@ -424,10 +459,10 @@ async fn match_day(
     if !drifts.is_empty() {
         return Err(drifted(&drifts).context(format!("{} does not fit the replica", entry.day)));
     }
-    let revises = targets.iter().any(|(_, target)| {
-        ledger
-            .get(&(entry.day, target.name.clone()))
-            .is_some_and(|held| held.table_oid == target.oid && held.manifest_sha256 != entry.manifest.sha256)
+    let revises = targets.iter().any(|(index, target)| {
+        let slice = &manifest.slices[*index];
+        let held = ledger.get(&(entry.day, target.name.clone()));
+        held.is_some_and(|held| (held.rows, held.rows_digest) != (slice.rows, slice.rows_digest))
     });
     Ok(PendingDay { entry: entry.clone(), manifest, targets, revises })
 }
@@ -468,7 +503,8 @@ async fn check_continuity(
     tables_were_there: bool,
 ) -> anyhow::Result<Applier> {
     let oldest = feed.days.first().map(|entry| entry.day);
-    let first = pending.iter().find(|day| Some(day.entry.day) == oldest && !day.revises);
+    let is_held = |day: Day| applier.ledger.keys().any(|(held, _)| *held == day);
+    let first = pending.iter().find(|day| Some(day.entry.day) == oldest && !is_held(day.entry.day));
     let asked = request.from.is_some() || request.gaps == Gaps::Allow;
     let Some(first) = first.filter(|_| !asked && tables_were_there) else { return Ok(applier) };
     let slices: Vec<(crate::manifest::Slice, Target)> = first

@@ -118,7 +118,8 @@ pub fn class_of_driver(error: &tokio_postgres::Error) -> Class {
 
 fn class_of_code(code: &str) -> Class {
     match code {
-        "42501" => Class::Permission,
+        // Not granted; a transaction that is read-only by default.
+        "42501" | "25006" => Class::Permission,
         "42P01" | "42703" => Class::Drift,
         // Serialization failure (a standby's recovery conflict too), deadlock, lock_timeout.
         "40001" | "40P01" | "55P03" => Class::Transient,
@@ -456,6 +457,7 @@ mod tests {
         for (code, class) in [
             ("28P01", Class::Permission),
             ("42501", Class::Permission),
+            ("25006", Class::Permission),
             ("42P01", Class::Drift),
             ("42703", Class::Drift),
             ("40001", Class::Transient),

@@ -1,0 +1,6 @@
+-- Remembers a head before anything of it is applied: from then on another feed, or an older head, is refused.
+-- $1 text: dataset; $2 text: feed_id; $3 int8: sequence.
+insert into pgslice.feed as f (dataset, feed_id, sequence)
+values ($1, $2, $3)
+on conflict (dataset) do update set sequence = excluded.sequence
+where f.sequence < excluded.sequence;
