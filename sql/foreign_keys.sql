@@ -1,5 +1,7 @@
 -- Foreign keys that point at the given relations.
 -- $1 oid[]: the relations.
-select distinct c.conrelid as child, c.confrelid as parent
+-- `cascades`: a deleted parent row deletes its child rows, or changes them.
+select c.conrelid as child, c.confrelid as parent, bool_or(c.confdeltype in ('c', 'n', 'd')) as cascades
 from pg_catalog.pg_constraint c
-where c.contype = 'f' and c.confrelid = any ($1::oid[]);
+where c.contype = 'f' and c.confrelid = any ($1::oid[])
+group by 1, 2;

@@ -70,7 +70,6 @@ async fn run_export(
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
     let source = Endpoint::parse(configured(config.source_url.as_ref(), "source.url", &config)?)?;
-    let store = open_store(&config, if args.dry_run { Access::ReadOnly } else { Access::ReadWrite })?;
     let today = config.timezone.day_of(Utc::now());
     let request = match (args.date, args.from, args.to) {
         (Some(date), _, _) => Request::Day(date.on(today)),
@@ -85,8 +84,14 @@ async fn run_export(
         shrink: if args.accept_shrink { Shrink::Accepted } else { Shrink::Guarded },
         max_shrink: config.export.max_shrink,
     };
+    let url = configured(config.store.url.as_ref(), "store.url", &config)?;
+    if args.dry_run && !store::is_there(url) {
+        let outcome = export::run::plan(&config, &source, None, request).await?;
+        return report::print(global, &outcome, &outcome.lines());
+    }
+    let store = store::open(url, if args.dry_run { Access::ReadOnly } else { Access::ReadWrite })?;
     let mut outcome = if args.dry_run {
-        export::run::plan(&config, &source, &*store, request).await?
+        export::run::plan(&config, &source, Some(&*store), request).await?
     } else {
         let new_source = if args.new_source { NewSource::Accepted } else { NewSource::Refused };
         let options = export::Options { request, rules, new_source };
@@ -160,7 +165,8 @@ async fn run_status(config: &Config, global: &Global) -> anyhow::Result<()> {
         }
         None => None,
     };
-    let status = status::status(&feed, config.timezone, Utc::now(), applied.as_ref());
+    let timezone = feed.timezone.parse().unwrap_or(config.timezone);
+    let status = status::status(&feed, timezone, Utc::now(), applied.as_ref());
     report::print(global, &status, &status.lines())
 }
 
@@ -178,7 +184,7 @@ fn open_store(config: &Config, access: Access) -> anyhow::Result<SharedStore> {
 fn configured<'a>(value: Option<&'a String>, key: &str, config: &Config) -> anyhow::Result<&'a str> {
     value.map(String::as_str).ok_or_else(|| {
         Failure::new(Class::Usage, format!("{} does not set {key}", config.path.display()))
-            .next("this command needs it")
+            .next("this command needs it (`--replica URL` stands for replica.url)")
             .into()
     })
 }

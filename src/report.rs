@@ -4,7 +4,6 @@ use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::cli::{Global, LogFormat};
 use crate::error::{class_of, describe};
@@ -21,18 +20,21 @@ pub fn init_log(global: &Global) {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second subscriber in one process is refused; the first one stays.
     let _ = match global.log_format {
-        LogFormat::Json => builder.json().with_span_events(FmtSpan::NONE).try_init(),
+        LogFormat::Json => builder.json().try_init(),
         LogFormat::Text => {
             builder.without_time().with_target(global.verbose > 0).with_ansi(std::io::stderr().is_terminal()).try_init()
         }
     };
 }
 
-/// Prints a result: as one JSON document, or as lines for people.
+/// Prints a result: as one JSON document, or as lines for people unless they asked for quiet.
 ///
 /// # Errors
 /// When standard output cannot be written. A reader that has gone away (`| head`) is not an error.
 pub fn print(global: &Global, document: &impl Serialize, lines: &[String]) -> anyhow::Result<()> {
+    if global.quiet && !global.json {
+        return Ok(());
+    }
     let mut text = if global.json { serde_json::to_string_pretty(document)? } else { lines.join("\n") };
     if text.is_empty() {
         return Ok(());

@@ -346,7 +346,8 @@ impl SourceTable {
 
     /// Are rows of the window left out on purpose?
     pub fn is_filtered(&self) -> bool {
-        self.config.filter.is_some() || matches!(self.rows, SourceRows::Time { null_time: NullTime::Exclude, .. })
+        // Rows without a time lie in no window: leaving them out leaves every window complete.
+        self.config.filter.is_some()
     }
 
     /// The name in a FROM clause.

@@ -2,8 +2,7 @@
 
 use super::matching::Target;
 use super::merge;
-use crate::codec::{NotALine, Tallier};
-use crate::manifest::Slice;
+use crate::codec::{NotALine, RowsDigest, Tallier};
 use crate::pg::{PgError, Session};
 
 /// What a window of the replica holds.
@@ -17,31 +16,31 @@ pub enum Found {
     Other,
 }
 
-/// Counts the replica's own rows of a window, and digests them if there are as many as the slice has. The newest
+/// Counts the replica's own rows of a window, and digests them if there are as many as the slice's `rows`. The newest
 /// row's date decides nothing: one row dated years ahead would hide every gap.
 ///
 /// # Errors
 /// The server's.
-pub fn look(session: &mut Session, target: &Target, slice: &Slice) -> anyhow::Result<Found> {
+pub fn look(session: &mut Session, target: &Target, rows: u64, digest: RowsDigest) -> anyhow::Result<Found> {
     let Some(time) = &target.time else {
         let sql = format!("select exists (select from {} as present)::text", target.table);
         let some = session.query(&sql, &[])?.first().is_some_and(|row| row.get(0) == Some("true"));
         return Ok(if some { Found::Other } else { Found::Nothing });
     };
     let window = time.predicate_of("present");
-    let rows: u64 = match session.query(&merge::count_window(target, &window), &[])?.first() {
+    let present: u64 = match session.query(&merge::count_window(target, &window), &[])?.first() {
         Some(row) => row.text(0)?.parse()?,
         None => 0,
     };
-    if rows == 0 {
-        return Ok(if slice.rows == 0 { Found::Equal } else { Found::Nothing });
+    if present == 0 {
+        return Ok(if rows == 0 { Found::Equal } else { Found::Nothing });
     }
-    if rows != slice.rows {
+    if present != rows {
         return Ok(Found::Other);
     }
     let mut tallier = Tallier::default();
     session.copy_out(&merge::copy_window(target, &window), |row| tallier.row(row).map_err(Unread::from))?;
-    Ok(if tallier.tally().digest == slice.rows_digest { Found::Equal } else { Found::Other })
+    Ok(if tallier.tally().digest == digest { Found::Equal } else { Found::Other })
 }
 
 #[derive(Debug, thiserror::Error)]

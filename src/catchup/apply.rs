@@ -13,10 +13,10 @@ use super::ledger::{self, Entry, Ledger, Origin, Record};
 use super::matching::{Absence, OtherColumns, Target};
 use super::merge::{self, Stage};
 use super::plan::Dated;
-use crate::day::Day;
+use crate::day::{Day, Zone};
 use crate::error::{Class, Failure};
-use crate::feed::DayEntry;
-use crate::manifest::{self, Manifest, Slice, Taken};
+use crate::feed::{DayEntry, Feed};
+use crate::manifest::{self, Manifest, Slice, Taken, TimeBounds};
 use crate::pg::{PgError, Session, quote_qualified};
 use crate::progress::Progress;
 use crate::store::SharedStore;
@@ -55,6 +55,8 @@ impl Dated for PendingDay {
 pub struct Shape {
     /// Foreign keys between relations: (child, parent).
     pub foreign_keys: Vec<(u32, u32)>,
+    /// Those of them that delete or change child rows when a parent row is deleted.
+    pub cascades: Vec<(u32, u32)>,
     /// The sequences that feed columns.
     pub sequences: Vec<OwnedSequence>,
 }
@@ -101,6 +103,17 @@ impl Shape {
         ancestors
     }
 
+    /// The tables whose rows may go or change when rows of `parents` are deleted.
+    fn swept_along(&self, parents: &BTreeSet<u32>) -> BTreeSet<u32> {
+        let mut swept = BTreeSet::new();
+        let mut above: Vec<u32> = parents.iter().copied().collect();
+        while let Some(parent) = above.pop() {
+            let children = self.cascades.iter().filter(|(_, of)| *of == parent).map(|(child, _)| *child);
+            above.extend(children.filter(|child| swept.insert(*child)));
+        }
+        swept
+    }
+
     fn is_referenced(&self, oid: u32) -> bool {
         self.foreign_keys.iter().any(|(_, parent)| *parent == oid)
     }
@@ -134,8 +147,10 @@ pub struct Applied {
 pub struct Applier {
     /// The session; its loss ends the transaction.
     pub session: Session,
-    /// The feed.
-    pub feed_id: String,
+    /// The head that is caught up with.
+    pub feed: Feed,
+    /// The zone that defines its days.
+    pub timezone: Zone,
     /// Where the parts are.
     pub store: SharedStore,
     /// Runs the fetchers.
@@ -172,10 +187,25 @@ enum Absent {
     Kept,
 }
 
+/// Does a row of the batch point to a row that is not there?
+pub fn is_foreign_key_violation(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.downcast_ref::<PgError>().is_some_and(|error| error.code() == Some("23503")))
+}
+
+fn not_as_published(what: &str, problem: &str) -> anyhow::Error {
+    Failure::new(Class::Integrity, format!("{what}: the replica {problem}"))
+        .meaning("nothing of the day was kept on the replica")
+        .next("look for triggers, rules or partitions on the replica that change what is written")
+        .into()
+}
+
 /// Would the replica's table hold two equal values where a unique index allows one?
 pub fn is_unique_violation(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref::<PgError>().is_some_and(PgError::is_unique_violation))
 }
+
+/// Slices that the ledger must no longer call held: rows of them went elsewhere. They stay pending until they are true.
+type Doubts = BTreeSet<(Day, String)>;
 
 /// One slice of the batch and how it goes.
 struct Work<'a> {
@@ -255,14 +285,22 @@ impl Applier {
             }
             tables.insert(*oid, table);
         }
+        let mut emptied = BTreeSet::new();
         for oid in order.iter().rev() {
-            self.delete(&tables[oid], stages.get(oid))?;
+            if self.delete(&tables[oid], stages.get(oid))? > 0 {
+                emptied.insert(*oid);
+            }
         }
+        let mut doubts = Doubts::new();
         for (number, oid) in order.iter().enumerate() {
-            self.load(&tables[oid], stages.get(oid), order.len() + number)?;
+            let table = tables.get_mut(oid).map(Vec::as_mut_slice).unwrap_or_default();
+            self.load(table, stages.get(oid), order.len() + number, &mut doubts)?;
         }
         for oid in &order {
             self.advance_sequences(&tables[oid])?;
+        }
+        for oid in self.shape.swept_along(&emptied) {
+            self.doubt_what_was_swept_along(tables.get(&oid).map(Vec::as_slice).unwrap_or_default(), &mut doubts)?;
         }
         let mut applied = Vec::new();
         let mut entries = Ledger::new();
@@ -276,8 +314,23 @@ impl Applier {
                 keeps_extra_rows: item.keeps_extra_rows,
             });
         }
+        for (day, table) in doubts {
+            ledger::doubt(&mut self.session, &self.feed.feed_id, day, &table)?;
+            let key = (day, table);
+            if let Some(entry) = entries.get(&key).or_else(|| self.ledger.get(&key)).cloned() {
+                entries.insert(key, entry.in_doubt());
+            }
+        }
         applied.sort_by(|a, b| (a.day, &a.table).cmp(&(b.day, &b.table)));
         Ok((applied, entries))
+    }
+
+    /// Is there nothing to do about a day but what the ledger doubts?
+    pub fn is_only_in_doubt(&self, day: &PendingDay) -> bool {
+        day.targets.iter().all(|(_, target)| {
+            let held = self.ledger.get(&(day.entry.day, target.name.clone()));
+            held.is_some_and(|held| held.is_in_doubt() || held.manifest_sha256 == day.entry.manifest.sha256)
+        })
     }
 
     /// Decides how a slice goes, looking at its window where the ledger does not know it.
@@ -305,7 +358,7 @@ impl Applier {
             let absent = if target.absence == Absence::Proven && !keeps { Absent::Deleted } else { Absent::Kept };
             return Ok(work(Way::Merge { absent }, keeps));
         }
-        Ok(match adopt::look(&mut self.session, target, slice)? {
+        Ok(match adopt::look(&mut self.session, target, slice.rows, slice.rows_digest)? {
             Found::Equal => work(Way::Adopt, false),
             Found::Nothing if days_in_batch == 1 || target.key.is_empty() => work(Way::Direct, false),
             Found::Nothing => work(Way::Merge { absent: Absent::Kept }, false),
@@ -367,7 +420,9 @@ impl Applier {
         Ok(Some(stage))
     }
 
-    fn delete(&mut self, table: &[Work<'_>], stage: Option<&Stage<'_>>) -> anyhow::Result<()> {
+    /// Deletes what the slices of a table prove to be gone; says how many rows that were.
+    fn delete(&mut self, table: &[Work<'_>], stage: Option<&Stage<'_>>) -> anyhow::Result<u64> {
+        let mut deleted = 0;
         let windows: Vec<String> = table
             .iter()
             .filter(|item| item.way == Way::Merge { absent: Absent::Deleted })
@@ -376,26 +431,34 @@ impl Applier {
         if let Some(stage) = stage
             && !windows.is_empty()
         {
-            self.session
-                .run(&stage.delete_absent(&windows))
+            deleted += self
+                .session
+                .execute(&stage.delete_absent(&windows), &[])
                 .with_context(|| format!("cannot delete from {}", table[0].target.name))?;
         }
         for item in table.iter().filter(|item| item.way == Way::Replace) {
             if let Some(window) = item.window() {
-                self.session.run(&merge::delete_window(item.target, &window))?;
+                deleted += self.session.execute(&merge::delete_window(item.target, &window), &[])?;
             }
         }
-        Ok(())
+        Ok(deleted)
     }
 
-    fn load(&mut self, table: &[Work<'_>], stage: Option<&Stage<'_>>, number: usize) -> anyhow::Result<()> {
+    fn load(
+        &mut self,
+        table: &mut [Work<'_>],
+        stage: Option<&Stage<'_>>,
+        number: usize,
+        doubts: &mut Doubts,
+    ) -> anyhow::Result<()> {
         if let Some(stage) = stage {
-            self.merge(table, stage).with_context(|| format!("cannot merge into {}", table[0].target.name))?;
+            let name = &table[0].target.name;
+            self.merge(table, stage, doubts).with_context(|| format!("cannot merge into {name}"))?;
         }
         for item in table {
             match item.way {
                 Way::Direct if item.target.key.is_empty() => self.copy(&merge::copy_into(item.target), item)?,
-                Way::Direct => self.load_directly(item, number)?,
+                Way::Direct => self.load_directly(item, number, doubts)?,
                 Way::Replace => self.copy(&merge::copy_into(item.target), item)?,
                 Way::Unchanged | Way::Adopt | Way::Merge { .. } => {}
             }
@@ -403,47 +466,121 @@ impl Applier {
         Ok(())
     }
 
-    fn merge(&mut self, table: &[Work<'_>], stage: &Stage<'_>) -> anyhow::Result<()> {
-        let merged: Vec<&Work<'_>> = table.iter().filter(|item| matches!(item.way, Way::Merge { .. })).collect();
-        let newest = merged.iter().all(|item| self.is_newest(item.target, item.taken()));
+    fn merge(&mut self, table: &mut [Work<'_>], stage: &Stage<'_>, doubts: &mut Doubts) -> anyhow::Result<()> {
+        let mut merged: Vec<&mut Work<'_>> =
+            table.iter_mut().filter(|item| matches!(item.way, Way::Merge { .. })).collect();
+        // Never older over newer: slices that were read before the newest that this table holds change rows of their own
+        // windows only, and of a reference table none. Those that were not are the last ones.
+        let newest_from = merged.iter().take_while(|item| !self.is_newest(item.target, item.taken())).count();
         let windows: Vec<String> = merged.iter().filter_map(|item| item.window()).collect();
-        // Never older over newer: what was read before the newest that this table holds changes rows of its own window
-        // only, and of a reference table none.
-        let update = match (newest, windows.is_empty()) {
-            (true, _) => stage.update_changed(None),
-            (false, false) => stage.update_changed(Some(&windows)),
-            (false, true) => None,
-        };
-        if let Some(update) = update {
+        let limit = (newest_from > 0).then(|| Stage::within_or_from(&windows, newest_from));
+        if newest_from < merged.len()
+            && let Some(first) = merged.first()
+        {
+            self.doubt_what_moves(first.target, stage, &windows, doubts)?;
+        }
+        if let Some(update) = stage.update_changed(limit.as_deref()) {
             self.session.run(&update)?;
         }
         self.session.run(&stage.insert_new())?;
-        if newest {
-            for (rank, item) in merged.iter().enumerate() {
-                if item.way == (Way::Merge { absent: Absent::Deleted }) {
-                    let expected = self.count(&stage.count(rank))?;
-                    self.check_window(item, expected)?;
-                }
-            }
+        let swallowed = self.count(&stage.count_absent())?;
+        if swallowed > 0
+            && let Some(first) = merged.first()
+        {
+            return Err(not_as_published(&first.target.name, &format!("does not take {swallowed} of its rows")));
+        }
+        for (rank, item) in merged.iter_mut().enumerate() {
+            let expected = if rank >= newest_from { Some(self.count(&stage.count(rank))?) } else { None };
+            self.check_window(item, expected, doubts)?;
         }
         Ok(self.session.run(&stage.drop())?)
     }
 
-    /// The window must hold exactly the slice's rows now, but for those that a newer slice of the batch has elsewhere:
-    /// a trigger or rule of the replica could have swallowed some.
-    fn check_window(&mut self, item: &Work<'_>, expected: u64) -> anyhow::Result<()> {
-        let Some(window) = item.window() else { return Ok(()) };
+    /// Holds the window that was merged into against its slice. With the newest rows it must hold exactly those of the
+    /// stage: a trigger or rule of the replica could have swallowed some. What it lacks otherwise is in another window,
+    /// by a newer slice: the ledger must not say that it is held.
+    fn check_window(&mut self, item: &mut Work<'_>, expected: Option<u64>, doubts: &mut Doubts) -> anyhow::Result<()> {
+        let Some(window) = item.window().filter(|_| item.target.absence == Absence::Proven) else { return Ok(()) };
         let rows = self.count(&merge::count_window(item.target, &window))?;
-        if rows == expected {
+        if item.keeps_extra_rows {
+            // What was there already may have been the feed's own rows, and nothing else.
+            item.keeps_extra_rows = rows != item.slice.rows;
             return Ok(());
         }
-        Err(Failure::new(
-            Class::Integrity,
-            format!("{} {} would hold {rows} rows, the feed has {expected}", item.day.entry.day, item.target.name),
-        )
-        .meaning("nothing of the day was kept on the replica")
-        .next("look for triggers, rules or partitions on the replica that change what is written")
-        .into())
+        match expected {
+            Some(expected) if rows != expected => {
+                let problem = format!("would hold {rows} rows, the feed has {expected}");
+                Err(not_as_published(&format!("{} {}", item.day.entry.day, item.target.name), &problem))
+            }
+            _ => {
+                if rows != item.slice.rows {
+                    doubts.insert((item.day.entry.day, item.target.name.clone()));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Staged rows that are in windows of other days now will leave those: what the ledger says of these days is no
+    /// longer true.
+    fn doubt_what_moves(
+        &mut self,
+        target: &Target,
+        stage: &Stage<'_>,
+        windows: &[String],
+        doubts: &mut Doubts,
+    ) -> anyhow::Result<()> {
+        let Some(time) = &target.time else { return Ok(()) };
+        self.session.run(&stage.create_moved(&time.column, windows))?;
+        if self.count(&stage.count_moved())? > 0 {
+            for (day, bounds) in self.held_days(target, time) {
+                if self.count(&stage.count_moved_in(&bounds.predicate_of("moved")))? > 0 {
+                    doubts.insert((day, target.name.clone()));
+                }
+            }
+        }
+        Ok(self.session.run(&stage.drop_moved())?)
+    }
+
+    /// Rows of a table may have gone with rows that a foreign key makes them follow: every day that the ledger says is
+    /// held is looked at.
+    fn doubt_what_was_swept_along(&mut self, table: &[Work<'_>], doubts: &mut Doubts) -> anyhow::Result<()> {
+        let Some(target) = table.first().map(|item| item.target) else { return Ok(()) };
+        let Some(time) = &target.time else {
+            let held = self.ledger.keys().filter(|(_, table)| *table == target.name);
+            doubts.extend(held.max().cloned());
+            return Ok(());
+        };
+        for (day, bounds) in self.held_days(target, time) {
+            let key = (day, target.name.clone());
+            let of_batch = table.iter().find(|item| item.day.entry.day == day);
+            let of_ledger = self.ledger.get(&key);
+            let (rows, digest) = match (of_batch, of_ledger) {
+                (Some(item), _) if !item.keeps_extra_rows => (item.slice.rows, item.slice.rows_digest),
+                (None, Some(held)) if !held.keeps_extra_rows => (held.rows, held.rows_digest),
+                _ => continue,
+            };
+            let window = Target { time: Some(bounds), ..target.clone() };
+            if adopt::look(&mut self.session, &window, rows, digest)? != Found::Equal {
+                doubts.insert(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// The days of the feed that the ledger holds for a table, with the bounds of its time column.
+    fn held_days(&self, target: &Target, time: &TimeBounds) -> Vec<(Day, TimeBounds)> {
+        let zone = time.zone.as_ref().and_then(|zone| zone.parse().ok());
+        let held = |day: Day| self.ledger.contains_key(&(day, target.name.clone()));
+        self.feed
+            .days
+            .iter()
+            .filter(|entry| held(entry.day))
+            .map(|entry| {
+                let bounds = TimeBounds::of(&time.column, time.kind, zone, self.timezone, entry.day, entry.window);
+                (entry.day, bounds)
+            })
+            .collect()
     }
 
     fn count(&mut self, sql: &str) -> anyhow::Result<u64> {
@@ -455,7 +592,7 @@ impl Applier {
 
     /// COPY into an empty window. A row whose key exists in another window moved there or came from there: then the
     /// slice is merged instead.
-    fn load_directly(&mut self, item: &Work<'_>, number: usize) -> anyhow::Result<()> {
+    fn load_directly(&mut self, item: &mut Work<'_>, number: usize, doubts: &mut Doubts) -> anyhow::Result<()> {
         self.session.run("savepoint direct")?;
         let Err(error) = self.copy(&merge::copy_into(item.target), item) else {
             return Ok(self.session.run("release savepoint direct")?);
@@ -466,10 +603,12 @@ impl Applier {
         self.session.run("rollback to savepoint direct")?;
         let stage = Stage::new(item.target, number);
         self.session.run(&stage.create())?;
+        self.session.run(&stage.rank(0))?;
         self.copy(&stage.copy(), item)?;
         self.session.run(&stage.settle())?;
-        let merged = Work { way: Way::Merge { absent: Absent::Kept }, ..*item };
-        self.merge(&[merged], &stage).with_context(|| format!("cannot merge into {}", item.target.name))
+        item.way = Way::Merge { absent: Absent::Kept };
+        let name = &item.target.name;
+        self.merge(std::slice::from_mut(item), &stage, doubts).with_context(|| format!("cannot merge into {name}"))
     }
 
     /// Is `taken` no earlier than anything that this table holds?
@@ -495,13 +634,7 @@ impl Applier {
         if counted == item.slice.rows {
             return Ok(());
         }
-        Err(Failure::new(
-            Class::Integrity,
-            format!("{}: the replica took {counted} rows, the feed has {}", named(), item.slice.rows),
-        )
-        .meaning("nothing of the day was kept on the replica")
-        .next("look for triggers or rules on the replica that change what is written")
-        .into())
+        Err(not_as_published(&named(), &format!("took {counted} rows, the feed has {}", item.slice.rows)))
     }
 
     fn advance_sequences(&mut self, table: &[Work<'_>]) -> anyhow::Result<()> {
@@ -535,7 +668,7 @@ impl Applier {
             origin: item.origin(),
             keeps_extra_rows: item.keeps_extra_rows,
         };
-        ledger::write(&mut self.session, &self.feed_id, &record)?;
+        ledger::write(&mut self.session, &self.feed.feed_id, &record)?;
         let held = Entry {
             revision: entry.revision,
             manifest_sha256: entry.manifest.sha256.clone(),

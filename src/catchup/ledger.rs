@@ -1,6 +1,6 @@
 //! The replica's own record of what it holds: read over the driver, written by the transaction that loads the rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use tokio_postgres::Client;
@@ -31,6 +31,23 @@ pub struct Entry {
     pub table_oid: u32,
     /// The window held rows that the feed does not know.
     pub keeps_extra_rows: bool,
+}
+
+/// What stands in the place of a digest while it is not known what the window holds.
+const DOUBT: &str = "ffffffffffffffffffffffffffffffff";
+
+impl Entry {
+    /// The same entry when rows of its window went elsewhere: it matches no manifest until it is applied again.
+    #[must_use]
+    pub fn in_doubt(self) -> Entry {
+        let rows_digest = DOUBT.parse().expect("32 hex digits are a digest");
+        Entry { manifest_sha256: String::new(), rows_digest, ..self }
+    }
+
+    /// Did rows of its window go elsewhere?
+    pub fn is_in_doubt(&self) -> bool {
+        self.rows_digest.to_string() == DOUBT
+    }
 }
 
 /// How the replica came to hold a slice.
@@ -141,7 +158,8 @@ pub async fn read(client: &Client, feed_id: &str) -> anyhow::Result<Ledger> {
     Ok(ledger)
 }
 
-/// The revision of each day that the replica holds, the lowest of its tables; `None` without a ledger.
+/// The revision of each day that the replica holds, the lowest of its tables; without days in doubt. `None` without a
+/// ledger.
 ///
 /// # Errors
 /// The server's.
@@ -149,8 +167,11 @@ pub async fn applied_revisions(client: &Client, feed_id: &str) -> anyhow::Result
     if !exists(client).await? {
         return Ok(None);
     }
+    let ledger = read(client, feed_id).await?;
+    let in_doubt: BTreeSet<Day> =
+        ledger.iter().filter(|(_, entry)| entry.is_in_doubt()).map(|((day, _), _)| *day).collect();
     let mut applied: BTreeMap<Day, u32> = BTreeMap::new();
-    for ((day, _), entry) in read(client, feed_id).await? {
+    for ((day, _), entry) in ledger.into_iter().filter(|((day, _), _)| !in_doubt.contains(day)) {
         applied.entry(day).and_modify(|revision| *revision = entry.revision.min(*revision)).or_insert(entry.revision);
     }
     Ok(Some(applied))
@@ -205,6 +226,17 @@ pub fn write(session: &mut Session, feed_id: &str, record: &Record<'_>) -> Resul
     ];
     let values = values.each_ref().map(|value| Some(value.as_str()));
     session.execute(include_str!("../../sql/ledger_write.sql"), &values)?;
+    Ok(())
+}
+
+/// Says in the session's transaction that a slice is no longer known to be held.
+///
+/// # Errors
+/// The server's.
+pub fn doubt(session: &mut Session, feed_id: &str, day: Day, table: &str) -> Result<(), PgError> {
+    let day = day.to_string();
+    let values = [Some(feed_id), Some(day.as_str()), Some(table), Some(DOUBT)];
+    session.execute(include_str!("../../sql/ledger_doubt.sql"), &values)?;
     Ok(())
 }
 

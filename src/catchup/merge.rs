@@ -14,12 +14,13 @@ const RANK: &str = "pgslice~rank";
 pub struct Stage<'a> {
     target: &'a Target,
     name: String,
+    number: usize,
 }
 
 impl<'a> Stage<'a> {
     /// The stage of `target`; `number` tells the stages of a transaction apart.
     pub fn new(target: &'a Target, number: usize) -> Stage<'a> {
-        Stage { target, name: format!("pg_temp.{}", quote_identifier(&format!("pgslice_stage_{number}"))) }
+        Stage { target, name: format!("pg_temp.{}", quote_identifier(&format!("pgslice_stage_{number}"))), number }
     }
 
     /// Creates it, gone with the transaction.
@@ -68,12 +69,12 @@ impl<'a> Stage<'a> {
         )
     }
 
-    /// Writes the staged values over rows of the same key that differ, wherever they are now; within `windows` only
+    /// Writes the staged values over rows of the same key that differ, wherever they are now; where `limit` holds only
     /// if given. `None` when the key, and what an UPDATE cannot change, is all there is.
     ///
     /// Rows are compared by their images (`*<>`): every type has one, and equal numbers of different scale differ.
     /// Columns that no UPDATE can change are left as they are.
-    pub fn update_changed(&self, windows: Option<&[String]>) -> Option<String> {
+    pub fn update_changed(&self, limit: Option<&str>) -> Option<String> {
         let Target { columns, key, fixed, .. } = self.target;
         let values: Vec<&String> = columns.iter().filter(|name| !key.contains(name) && !fixed.contains(name)).collect();
         if values.is_empty() {
@@ -85,7 +86,7 @@ impl<'a> Stage<'a> {
             let columns: Vec<String> = values.iter().map(|name| format!("{side}.{}", quote_identifier(name))).collect();
             format!("row({})::pg_catalog.record", columns.join(", "))
         };
-        let limit = windows.map(|windows| format!(" and {}", any(windows))).unwrap_or_default();
+        let limit = limit.map(|limit| format!(" and ({limit})")).unwrap_or_default();
         Some(format!(
             "update {} as present set {} from {} as staged where {} and {} operator(pg_catalog.*<>) {}{limit}",
             self.target.table,
@@ -95,6 +96,56 @@ impl<'a> Stage<'a> {
             row("present"),
             row("staged"),
         ))
+    }
+
+    /// The limit of an update by slices of which only those from `rank` on may change rows of other windows.
+    pub fn within_or_from(windows: &[String], rank: usize) -> String {
+        let newest = format!("staged.{} >= {rank}", quote_identifier(RANK));
+        if windows.is_empty() { newest } else { format!("{newest} or {}", any(windows)) }
+    }
+
+    /// Counts staged rows whose key is not in the table: after the merge there must be none.
+    pub fn count_absent(&self) -> String {
+        format!(
+            "select pg_catalog.count(*)::text from {} as staged where not exists (select from {} as present where {})",
+            self.name,
+            self.target.table,
+            equal(&self.target.key, "present", "staged")
+        )
+    }
+
+    /// Notes the times of rows outside `windows` that have the key of a staged row.
+    pub fn create_moved(&self, time_column: &str, windows: &[String]) -> String {
+        let column = quote_identifier(time_column);
+        format!(
+            "create temporary table {} on commit drop as select present.{column} from {} as present \
+             where exists (select from {} as staged where {}) and ({}) is not true",
+            quote_identifier(&self.moved_name()),
+            self.target.table,
+            self.name,
+            equal(&self.target.key, "present", "staged"),
+            any(windows),
+        )
+    }
+
+    /// Counts them.
+    pub fn count_moved(&self) -> String {
+        self.count_moved_in("true")
+    }
+
+    /// Counts those within a window of `moved`.
+    pub fn count_moved_in(&self, window: &str) -> String {
+        let moved = quote_identifier(&self.moved_name());
+        format!("select pg_catalog.count(*)::text from pg_temp.{moved} as moved where {window}")
+    }
+
+    /// Forgets them.
+    pub fn drop_moved(&self) -> String {
+        format!("drop table pg_temp.{}", quote_identifier(&self.moved_name()))
+    }
+
+    fn moved_name(&self) -> String {
+        format!("pgslice_moved_{}", self.number)
     }
 
     /// Inserts staged rows whose key is not there.

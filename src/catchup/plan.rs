@@ -96,12 +96,15 @@ pub fn pending<'a>(
         .next("load a newer full dump, or accept the gap with --allow-gap"));
     }
     let range = DayRange { from: request.from.unwrap_or(oldest), to: request.to.unwrap_or(newest) };
-    // A hole that a held day lies behind was accepted before.
+    // A hole was accepted before if the ledger holds days on both sides of it.
+    let held = |day: Day| ledger.keys().any(|(of, _)| *of == day);
+    let was_accepted = |hole: Day| {
+        let before = feed.days.iter().rev().find(|entry| entry.day < hole && entry.day >= range.from);
+        newest_held.is_some_and(|newest| newest > hole) && before.is_none_or(|entry| held(entry.day))
+    };
     let hole = (request.gaps == Gaps::Stop)
         .then(|| {
-            feed.missing()
-                .into_iter()
-                .find(|hole| *hole >= range.from && *hole <= range.to && newest_held.is_none_or(|held| held < *hole))
+            feed.missing().into_iter().find(|hole| *hole >= range.from && *hole <= range.to && !was_accepted(*hole))
         })
         .flatten();
     let wanted = |entry: &&DayEntry| (range.from..=range.to).contains(&entry.day) && !is_held(entry, ledger, accepted);

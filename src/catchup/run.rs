@@ -13,11 +13,14 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::adopt::{self, Found};
-use super::apply::{Applied, Applier, Extra, OwnedSequence, PendingDay, Shape, is_unique_violation};
+use super::apply::{
+    Applied, Applier, Extra, OwnedSequence, PendingDay, Shape, is_foreign_key_violation, is_unique_violation,
+};
 use super::create;
 use super::ledger::{self, KnownHead, Ledger, Origin};
 use super::matching::{self, Drift, Target};
 use super::plan::{self, Accepted, Gaps, Pending, Request};
+use crate::codec::RowsDigest;
 use crate::config::Config;
 use crate::day::Day;
 use crate::error::{Class, Failure};
@@ -159,9 +162,6 @@ pub async fn run(
     let mut ledger = match ledger::exists(&client).await? {
         true => {
             check_known_head(&feed, ledger::known_head(&client, &feed.dataset).await?)?;
-            if options.mode == Mode::Apply {
-                ledger::saw(&client, &feed).await.context("cannot write to the ledger on the replica")?;
-            }
             ledger::read(&client, &feed.feed_id).await?
         }
         false => Ledger::new(),
@@ -182,7 +182,8 @@ pub async fn run(
     let missing = missing_tables(config, &relations);
     if !missing.is_empty() {
         let statements = create_statements(&client, &feed, &store, &missing, options).await?;
-        report.created = missing.iter().map(|(schema, name)| format!("{schema}.{name}")).collect();
+        let is_published = |name: &String| feed.days.iter().any(|entry| entry.tables.contains_key(name));
+        report.created = missing.iter().map(|(schema, name)| format!("{schema}.{name}")).filter(is_published).collect();
         if options.mode == Mode::Apply {
             client
                 .batch_execute(&format!("begin;\n{statements}\ncommit;"))
@@ -201,7 +202,8 @@ pub async fn run(
     let shape = shape(&client, &relations).await?;
     let mut applier = Applier {
         session,
-        feed_id: feed.feed_id.clone(),
+        feed: feed.clone(),
+        timezone: feed.timezone.parse().unwrap_or(config.timezone),
         store: Arc::clone(&store),
         runtime: Handle::current(),
         ledger,
@@ -209,39 +211,21 @@ pub async fn run(
         extra: options.extra,
         progress: progress.clone(),
     };
-    applier = check_continuity(applier, &feed, &pending, options.request, report.created.is_empty()).await?;
+    applier = check_continuity(applier, &pending, options.request, &report.created).await?;
 
     let batches = plan::batches(pending);
     if options.mode == Mode::DryRun {
         report.days.extend(batches.iter().flatten().map(|day| DayReport::planned(&day.manifest)));
     } else {
-        let mut batches = VecDeque::from(batches);
-        while let Some(batch) = batches.pop_front() {
-            if cancel.is_cancelled() {
-                return Err(PgError::Cancelled.into());
-            }
-            let names: Vec<String> = batch.iter().map(|day| day.entry.day.to_string()).collect();
-            progress.begin(&format!("catch up {}", names.join(", ")));
-            let (returned, batch, outcome) = spawn_blocking(move || {
-                let outcome = applier.apply(&batch);
-                (applier, batch, outcome)
-            })
-            .await?;
-            applier = returned;
-            if !batches.is_empty() && outcome.as_ref().is_err_and(is_unique_violation) {
-                // A later batch may let go of the value: its deletes come first when they share a transaction.
-                let joined = batch.into_iter().chain(batches.drain(..).flatten()).collect();
-                batches.push_front(joined);
-                continue;
-            }
-            let applied =
-                outcome.with_context(|| format!("cannot apply {}", names.join(", "))).map_err(explain_conflict)?;
-            for day in batch {
-                let day = DayReport::applied(&day.manifest, &applied);
-                progress.suspend(|| tracing::info!("{}", day.line()));
-                report.days.push(day);
-            }
+        ledger::saw(&client, &feed).await.context("cannot write to the ledger on the replica")?;
+        applier = apply_batches(applier, batches, &cancel, &mut report).await?;
+        // Rows that went elsewhere with a batch may find their place now that all of them are applied.
+        let Pending { days, .. } = plan::pending(&feed, &applier.ledger, &accepted, options.request)?;
+        let mut in_doubt = Vec::new();
+        for entry in days {
+            in_doubt.push(match_day(&*store, &feed, entry, &relations, &applier.ledger).await?);
         }
+        applier = apply_batches(applier, plan::batches(in_doubt), &cancel, &mut report).await?;
         let nothing_pending =
             hole.is_none() && feed.days.iter().all(|entry| plan::is_held(entry, &applier.ledger, &accepted));
         if nothing_pending {
@@ -252,6 +236,50 @@ pub async fn run(
     progress.end();
     report.stopped = stop(&feed, config, hole, beyond_newest, waiting, now);
     Ok(report)
+}
+
+/// Applies batches in their order, each in a transaction of its own; those that get in each other's way share one.
+async fn apply_batches(
+    mut applier: Applier,
+    batches: Vec<Vec<PendingDay>>,
+    cancel: &CancellationToken,
+    report: &mut CatchupReport,
+) -> anyhow::Result<Applier> {
+    let mut batches = VecDeque::from(batches);
+    while let Some(batch) = batches.pop_front() {
+        if cancel.is_cancelled() {
+            return Err(PgError::Cancelled.into());
+        }
+        let names: Vec<String> = batch.iter().map(|day| day.entry.day.to_string()).collect();
+        let names = names.join(", ");
+        applier.progress.begin(&format!("catch up {names}"));
+        let (returned, batch, outcome) = spawn_blocking(move || {
+            let outcome = applier.apply(&batch);
+            (applier, batch, outcome)
+        })
+        .await?;
+        applier = returned;
+        let in_the_way = |error: &anyhow::Error| is_unique_violation(error) || is_foreign_key_violation(error);
+        if !batches.is_empty() && outcome.as_ref().is_err_and(in_the_way) {
+            // A later batch may let go of the value, or bring the row that is pointed to.
+            let joined = batch.into_iter().chain(batches.drain(..).flatten()).collect();
+            batches.push_front(joined);
+            continue;
+        }
+        let only_doubts = batch.iter().all(|day| applier.is_only_in_doubt(day));
+        if only_doubts && outcome.as_ref().is_err_and(is_foreign_key_violation) {
+            tracing::warn!("{names}: rows point to rows of a day that is not published as it is now; they wait for it");
+            continue;
+        }
+        let applied = outcome.with_context(|| format!("cannot apply {names}")).map_err(explain_conflict)?;
+        for day in batch {
+            let day = DayReport::applied(&day.manifest, &applied);
+            applier.progress.suspend(|| tracing::info!("{}", day.line()));
+            report.days.retain(|earlier| earlier.day != day.day);
+            report.days.push(day);
+        }
+    }
+    Ok(applier)
 }
 
 /// The tables of the config with their oids; [`NOT_THERE_YET`] for those that a dry run would create.
@@ -284,10 +312,18 @@ fn check_published(feed: &Feed, accepted: &Accepted) -> Result<(), Failure> {
     }
 }
 
-/// A unique index that is no key of the merge is checked row by row, unless its constraint can be deferred.
+/// Constraints of the replica's own that refuse rows of the feed. A unique index that is no key of the merge is checked
+/// row by row, unless its constraint can be deferred.
 fn explain_conflict(error: anyhow::Error) -> anyhow::Error {
     if !is_unique_violation(&error) {
-        return error;
+        let refused = |cause: &PgError| cause.code().is_some_and(|code| code.starts_with("23"));
+        if !error.chain().any(|cause| cause.downcast_ref::<PgError>().is_some_and(refused)) {
+            return error;
+        }
+        return Failure::new(Class::Drift, format!("{error:#}"))
+            .meaning("nothing of it was applied: a constraint or partition of the replica refuses rows of the feed")
+            .next("change the constraint on the replica to what the source allows, then run again")
+            .into();
     }
     Failure::new(Class::Drift, format!("{error:#}"))
         .meaning("nothing of it was applied: a row of the replica's own holds the value, or rows exchanged theirs")
@@ -462,19 +498,26 @@ async fn match_day(
     let revises = targets.iter().any(|(index, target)| {
         let slice = &manifest.slices[*index];
         let held = ledger.get(&(entry.day, target.name.clone()));
-        held.is_some_and(|held| (held.rows, held.rows_digest) != (slice.rows, slice.rows_digest))
+        // Reference rows of several days that are all older than what is held settle among themselves which is newest.
+        let is_late = target.time.is_none()
+            && ledger
+                .iter()
+                .any(|((_, table), held)| *table == target.name && held.taken.order(&manifest.taken).is_gt());
+        is_late || held.is_some_and(|held| (held.rows, held.rows_digest) != (slice.rows, slice.rows_digest))
     });
     Ok(PendingDay { entry: entry.clone(), manifest, targets, revises })
 }
 
 async fn shape(client: &Client, relations: &[Relation]) -> Result<Shape, PgError> {
     let oids: Vec<u32> = relations.iter().map(|relation| relation.oid).collect();
-    let foreign_keys = client
-        .query(include_str!("../../sql/foreign_keys.sql"), &[&oids])
-        .await?
-        .iter()
-        .map(|row| (row.get("child"), row.get("parent")))
-        .collect();
+    let (mut foreign_keys, mut cascades) = (Vec::new(), Vec::new());
+    for row in client.query(include_str!("../../sql/foreign_keys.sql"), &[&oids]).await? {
+        let key = (row.get("child"), row.get("parent"));
+        foreign_keys.push(key);
+        if row.get("cascades") {
+            cascades.push(key);
+        }
+    }
     let sequences = client
         .query(include_str!("../../sql/owned_sequences.sql"), &[&oids])
         .await?
@@ -487,7 +530,7 @@ async fn shape(client: &Client, relations: &[Relation]) -> Result<Shape, PgError
             descending: row.get("descending"),
         })
         .collect();
-    Ok(Shape { foreign_keys, sequences })
+    Ok(Shape { foreign_keys, cascades, sequences })
 }
 
 /// Rows from before the feed's oldest day speak of a replica that was filled some other way. If its oldest day is not
@@ -497,47 +540,45 @@ async fn shape(client: &Client, relations: &[Relation]) -> Result<Shape, PgError
 /// Class BehindRetention, unless `--from` or `--allow-gap` says what is meant.
 async fn check_continuity(
     mut applier: Applier,
-    feed: &Feed,
     pending: &[PendingDay],
     request: Request,
-    tables_were_there: bool,
+    created: &[String],
 ) -> anyhow::Result<Applier> {
-    let oldest = feed.days.first().map(|entry| entry.day);
-    let is_held = |day: Day| applier.ledger.keys().any(|(held, _)| *held == day);
-    let first = pending.iter().find(|day| Some(day.entry.day) == oldest && !is_held(day.entry.day));
-    let asked = request.from.is_some() || request.gaps == Gaps::Allow;
-    let Some(first) = first.filter(|_| !asked && tables_were_there) else { return Ok(applier) };
-    let slices: Vec<(crate::manifest::Slice, Target)> = first
-        .targets
-        .iter()
-        .filter(|(_, target)| target.time.is_some())
-        .map(|(index, target)| (first.manifest.slices[*index].clone(), target.clone()))
-        .collect();
-    let day = first.entry.day;
+    if request.from.is_some() || request.gaps == Gaps::Allow {
+        return Ok(applier);
+    }
+    // The first day of each table that has rows: a day without rows proves nothing.
+    let mut firsts: BTreeMap<String, (Day, u64, RowsDigest, Target)> = BTreeMap::new();
+    for day in pending {
+        for (index, target) in &day.targets {
+            let slice = &day.manifest.slices[*index];
+            let met_before = applier.ledger.keys().any(|(_, table)| *table == target.name);
+            if target.time.is_some() && slice.rows > 0 && !met_before && !created.contains(&target.name) {
+                let first = (day.entry.day, slice.rows, slice.rows_digest, target.clone());
+                firsts.entry(target.name.clone()).or_insert(first);
+            }
+        }
+    }
     let (applier, outcome) = spawn_blocking(move || {
-        let outcome =
-            slices.iter().try_for_each(|(slice, target)| holds_oldest(&mut applier.session, slice, target, day));
+        let mut all = firsts.into_values();
+        let outcome = all
+            .try_for_each(|(day, rows, digest, target)| holds_first(&mut applier.session, &target, rows, digest, day));
         (applier, outcome)
     })
     .await?;
     outcome.map(|()| applier)
 }
 
-fn holds_oldest(
-    session: &mut Session,
-    slice: &crate::manifest::Slice,
-    target: &Target,
-    day: Day,
-) -> anyhow::Result<()> {
+fn holds_first(session: &mut Session, target: &Target, rows: u64, digest: RowsDigest, day: Day) -> anyhow::Result<()> {
     let Some(time) = &target.time else { return Ok(()) };
     let sql = format!("select exists (select from {} as present where {})::text", target.table, time.before("present"));
     let has_earlier = session.query(&sql, &[])?.first().is_some_and(|row| row.get(0) == Some("true"));
-    if !has_earlier || adopt::look(session, target, slice)? == Found::Equal {
+    if !has_earlier || adopt::look(session, target, rows, digest)? == Found::Equal {
         return Ok(());
     }
     Err(Failure::new(
         Class::BehindRetention,
-        format!("{} has rows from before {day}, the feed's oldest day, but not that day's rows", target.name),
+        format!("{} has rows from before {day}, the first day of it in the feed, but not that day's rows", target.name),
     )
     .meaning("nothing was applied: days between may be missing on this replica for good")
     .next(format!("load a newer full dump; or say what is meant with --from {day} or --allow-gap"))

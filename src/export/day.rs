@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use chrono::Utc;
@@ -25,6 +26,10 @@ use crate::pg::{Endpoint, PgError, Session};
 use crate::progress::Progress;
 use crate::store::{SharedStore, create_verified, finish_verified};
 use crate::table::SourceTable;
+
+/// How often the lock of a day is tried, and how long to wait in between: two seconds in all.
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// What every day of a run shares.
 #[derive(Clone)]
@@ -302,7 +307,7 @@ impl Attempt<'_> {
             dataset: self.feed.dataset.clone(),
             day: self.day,
             window: self.window,
-            timezone: self.feed.timezone.clone(),
+            timezone: self.exporter.config.timezone.name().to_owned(),
             revision,
             state,
             taken: self.taken.clone(),
@@ -361,7 +366,7 @@ impl Attempt<'_> {
                 if self.exporter.new_source == NewSource::Refused {
                     plan::check_source(feed, &facts.system_identifier)?;
                 }
-                Ok(feed.with_day(entry.clone(), source.clone(), now))
+                Ok(Feed { timezone: timezone.to_owned(), ..feed.with_day(entry.clone(), source.clone(), now) })
             },
             |feed| feed.day(self.day).is_some_and(|present| present.manifest == entry.manifest),
         )
@@ -491,17 +496,19 @@ impl Worker {
     }
 }
 
-/// Two exporters of one day exclude each other; different days never do. The lock lives as long as the connection.
+/// Two exporters of one day exclude each other; different days never do. The lock lives as long as the connection; the
+/// server may take a moment to notice that the connection of a run that has just ended is gone.
 async fn lock_day(client: &Client, dataset: &str, day: Day) -> anyhow::Result<()> {
     let name = Sha256::digest(format!("pgslice {dataset}").as_bytes());
     let dataset_key = i32::from_be_bytes([name[0], name[1], name[2], name[3]]);
     let day_key = i32::try_from(day.days_since(Day::EPOCH)).unwrap_or(i32::MAX);
-    let row = client
-        .query_one("select pg_catalog.pg_try_advisory_lock($1, $2)", &[&dataset_key, &day_key])
-        .await
-        .map_err(PgError::from)?;
-    if row.get::<_, bool>(0) {
-        return Ok(());
+    let sql = "select pg_catalog.pg_try_advisory_lock($1, $2)";
+    for _ in 0..LOCK_ATTEMPTS {
+        let row = client.query_one(sql, &[&dataset_key, &day_key]).await.map_err(PgError::from)?;
+        if row.get::<_, bool>(0) {
+            return Ok(());
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
     }
     Err(Failure::new(Class::Locked, format!("another run is exporting {day} of {dataset}"))
         .meaning("this run left the day alone")

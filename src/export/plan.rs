@@ -90,6 +90,9 @@ pub fn candidates(
 /// # Errors
 /// When they would not: the zone, or the time zone data, changed since.
 pub fn check_neighbours(feed: &Feed, timezone: &str, day: Day, window: Window) -> Result<(), Failure> {
+    if feed.days.is_empty() && feed.retired.is_empty() {
+        return Ok(()); // Nothing was published yet that another zone could contradict.
+    }
     if feed.timezone != timezone {
         return Err(Failure::new(
             Class::Usage,
@@ -242,7 +245,9 @@ pub fn decide(
     let changed = |slice: &Slice| match counterpart(slice, &published.slices) {
         None => true,
         Some(old) => {
-            let passive = slice.kind == SliceKind::All && old.kind == SliceKind::All && why != Why::Named;
+            // A day that becomes final keeps its revision only if that says what is there now.
+            let settles = published.state == State::Provisional && state == State::Final;
+            let passive = slice.kind == SliceKind::All && old.kind == SliceKind::All && why != Why::Named && !settles;
             compare(slice, &old) != Comparison::Same && !(passive && slice.columns == old.columns)
         }
     };

@@ -158,20 +158,23 @@ pub async fn run(
     Ok(report)
 }
 
-/// What [`run`] would look at; writes nothing, not even an empty feed.
+/// What [`run`] would look at; writes nothing, not even an empty feed. Without a store all of it is to be made.
 ///
 /// # Errors
 /// As [`run`].
 pub async fn plan(
     config: &Config,
     source: &Endpoint,
-    store: &dyn Store,
+    store: Option<&dyn Store>,
     request: Request,
 ) -> anyhow::Result<ExportReport> {
     let facts = source_facts(source).await?;
-    let feed = head::read(store).await?.map(|(feed, _)| feed);
-    if let Some(feed) = &feed {
-        check_dataset(feed, config, store)?;
+    let mut feed = None;
+    if let Some(store) = store {
+        feed = head::read(store).await?.map(|(feed, _)| feed);
+        if let Some(feed) = &feed {
+            check_dataset(feed, config, store)?;
+        }
     }
     let candidates = candidates(config, feed.as_ref(), request, facts.now);
     let day = |candidate: &Candidate| {
@@ -287,6 +290,9 @@ impl DayReport {
     /// The day in one line, for people.
     pub fn line(&self) -> String {
         use crate::figures::{human_bytes, human_count};
+        if let Some(error) = &self.error {
+            return format!("{} failed: {}", self.day, error.message);
+        }
         let figures = match (self.revision, self.state, self.rows, self.bytes) {
             (Some(revision), Some(state), Some(rows), Some(bytes)) => {
                 format!("r{revision} {}, {} rows, {}", state.word(), human_count(rows), human_bytes(bytes))

@@ -169,6 +169,11 @@ pub enum Access {
     ReadOnly,
 }
 
+/// Can the store at `url` be read already? A folder that the first export will create cannot.
+pub fn is_there(url: &str) -> bool {
+    fs::path_of(url).map_or(true, |path| path.exists())
+}
+
 /// Opens the store at `url`: `file:///absolute/path`, percent-encoded.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use super::*;
 
 /// Foreign keys, child first.
 fn order(foreign_keys: &[(u32, u32)], oids: &[u32]) -> Vec<u32> {
-    Shape { foreign_keys: foreign_keys.to_vec(), sequences: Vec::new() }.parents_first(oids.to_vec())
+    Shape { foreign_keys: foreign_keys.to_vec(), ..Shape::default() }.parents_first(oids.to_vec())
 }
 
 #[test]
@@ -51,7 +51,7 @@ proptest! {
         foreign_keys in proptest::collection::vec((0..9_u32, 0..9_u32), 0..20),
         oids in proptest::sample::subsequence((0..9_u32).collect::<Vec<_>>(), 0..9).prop_shuffle(),
     ) {
-        let shape = Shape { foreign_keys: foreign_keys.clone(), sequences: Vec::new() };
+        let shape = Shape { foreign_keys: foreign_keys.clone(), ..Shape::default() };
         let ordered = shape.parents_first(oids.clone());
         let mut sorted = (ordered.clone(), oids.clone());
         sorted.0.sort_unstable();

@@ -159,10 +159,13 @@ mod holes {
     }
 
     #[test]
-    fn a_hole_that_a_held_day_lies_behind_was_accepted_before() {
+    fn a_hole_between_held_days_was_accepted_before() {
         let feed = feed(&FOUR);
-        let pending = found(&feed, &holding(&feed, &["2024-05-01", "2024-05-04"]), ALL);
-        assert_eq!((days(&pending), pending.hole), (vec!["2024-05-02".to_owned(), "2024-05-05".to_owned()], None));
+        let accepted = found(&feed, &holding(&feed, &["2024-05-02", "2024-05-04"]), ALL);
+        assert_eq!((days(&accepted), accepted.hole), (vec!["2024-05-01".to_owned(), "2024-05-05".to_owned()], None));
+        // Whoever began behind the hole has not said that it may stay.
+        let begun = found(&feed, &holding(&feed, &["2024-05-01", "2024-05-04"]), ALL);
+        assert_eq!((days(&begun), begun.hole), (vec!["2024-05-02".to_owned()], Some(day("2024-05-03"))));
         let before = found(&feed, &holding(&feed, &["2024-05-02"]), ALL);
         assert_eq!((days(&before), before.hole), (vec!["2024-05-01".to_owned()], Some(day("2024-05-03"))));
     }
