@@ -167,7 +167,7 @@ pub struct Slice {
     pub key: Vec<String>,
     /// The time column and its bounds; absent for reference tables.
     pub time: Option<TimeBounds>,
-    /// Rows of the window are missing on purpose (`where`, or excluded null times): the slice is no proof of absence.
+    /// Rows of the window are missing on purpose (`where`): the slice is no proof of absence.
     pub filtered: bool,
     /// Rows of the whole table left out because their time is NULL or infinite.
     pub excluded_rows: u64,
