@@ -260,3 +260,32 @@ fn circles_of_foreign_keys_load_when_they_are_deferrable() {
     pair.assert_equal("mails");
     pair.assert_equal("threads");
 }
+
+#[test]
+fn child_rows_that_went_with_a_moved_parent_come_back_with_it() {
+    let pair = Pair::new(
+        "CREATE TABLE parents (id int PRIMARY KEY, at timestamptz NOT NULL);
+         CREATE TABLE children (id int PRIMARY KEY, at timestamptz NOT NULL,
+             parent int NOT NULL REFERENCES parents ON DELETE CASCADE);",
+        "[[table]]\nname = \"parents\"\ntime-column = \"at\"
+         [[table]]\nname = \"children\"\ntime-column = \"at\"\n",
+    );
+    pair.source.psql(
+        "INSERT INTO parents VALUES (1, '2024-05-01 01:00+00'), (2, '2024-05-01 02:00+00'), (3, '2024-05-02 01:00+00');
+         INSERT INTO children SELECT 10 + id, at, id FROM parents",
+    );
+    pair.export_range("2024-05-01", "2024-05-02");
+    pair.catchup(&[]).exits(0);
+    // The parent is in day two now; only day one is published again, where its child still is.
+    pair.source.psql("UPDATE parents SET at = at + interval '1 day' WHERE id = 2");
+    pair.export("2024-05-01");
+    let waiting = pair.catchup(&[]).exits(0);
+    assert!(waiting.stderr.contains("they wait for it"), "{waiting}");
+    assert_eq!(pair.replica.psql("SELECT id FROM children ORDER BY id"), "11\n13");
+    assert!(pair.head().to_string().contains("\"revision\":2"));
+    pair.export("2024-05-02");
+    pair.catchup(&[]).exits(0);
+    pair.assert_equal("parents");
+    pair.assert_equal("children");
+    assert!(pair.catchup(&[]).exits(0).stdout.contains("nothing new"));
+}
