@@ -67,6 +67,8 @@ pub enum Command {
     Prune(PruneArgs),
     /// Apply the feed's missing and revised days to a replica.
     Catchup(CatchupArgs),
+    /// Prove that the store will work; what is wrong comes with its fix.
+    Check,
     /// Show how fresh the feed is, its gaps, and what each day costs.
     Status,
     /// List the objects of the feed.

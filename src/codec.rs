@@ -201,9 +201,10 @@ fn zstd_error(code: usize) -> CodecError {
     CodecError::Zstd(zstd_safe::get_error_name(code))
 }
 
-/// Chunks of rows into the stored bytes of one part.
+/// Chunks of rows into the stored bytes of parts.
 pub struct Encoder {
     context: CCtx<'static>,
+    part_limit: u64,
     block: Vec<u8>,
     hasher: Sha256,
     stored_bytes: u64,
@@ -222,17 +223,28 @@ pub struct Encoded {
     pub frames: Vec<Frame>,
 }
 
+/// What an encoder hands on: the blocks of a part, then its end; a next part's blocks may follow.
+#[derive(Debug)]
+pub enum Piece {
+    /// Stored bytes.
+    Block(Vec<u8>),
+    /// The part is complete.
+    End(Encoded),
+}
+
 impl Encoder {
-    /// An encoder at zstd's `level`.
+    /// An encoder at zstd's `level`. A part ends before a frame that could make it larger than `part_limit` bytes; a
+    /// part of a single frame may be larger.
     ///
     /// # Errors
     /// When the library has no memory for a context.
-    pub fn new(level: i32) -> Result<Encoder, CodecError> {
+    pub fn new(level: i32, part_limit: u64) -> Result<Encoder, CodecError> {
         let mut context = CCtx::try_create().ok_or(CodecError::Zstd("no memory for a compression context"))?;
         context.set_parameter(CParameter::CompressionLevel(level)).map_err(zstd_error)?;
         context.set_parameter(CParameter::ChecksumFlag(true)).map_err(zstd_error)?;
         Ok(Encoder {
             context,
+            part_limit,
             block: Vec::with_capacity(BLOCK_BYTES),
             hasher: Sha256::new(),
             stored_bytes: 0,
@@ -241,18 +253,24 @@ impl Encoder {
         })
     }
 
-    /// Takes a chunk; full blocks of stored bytes go to `emit`.
+    /// Takes a chunk; what is complete goes to `emit`.
     ///
     /// # Errors
     /// Those of the library and of `emit`.
     pub fn chunk<E: From<CodecError>>(
         &mut self,
         chunk: &Chunk,
-        emit: &mut impl FnMut(Vec<u8>) -> Result<(), E>,
+        emit: &mut impl FnMut(Piece) -> Result<(), E>,
     ) -> Result<(), E> {
         let raw_bytes = chunk.bytes.len() as u64;
         if self.frame.rows > 0 && self.frame.raw_bytes + raw_bytes > FRAME_RAW_BYTES {
             self.end_frame(emit)?;
+        }
+        if self.frame.rows == 0 && self.frame.offset > 0 {
+            let most = zstd_safe::compress_bound(chunk.bytes.len().max(FRAME_ROOM)) as u64;
+            if self.frame.offset + most > self.part_limit {
+                self.end_part(emit)?;
+            }
         }
         self.frame.rows += chunk.rows;
         self.frame.raw_bytes += raw_bytes;
@@ -267,28 +285,30 @@ impl Encoder {
         Ok(())
     }
 
-    /// Ends the part. Even a part without rows has a frame, so that its object is a valid zstd file.
+    /// Ends the last part. Even a slice without rows has a part with a frame, so that its object is a valid zstd file.
     ///
     /// # Errors
     /// Those of the library and of `emit`.
-    pub fn finish<E: From<CodecError>>(
-        mut self,
-        emit: &mut impl FnMut(Vec<u8>) -> Result<(), E>,
-    ) -> Result<Encoded, E> {
+    pub fn finish<E: From<CodecError>>(mut self, emit: &mut impl FnMut(Piece) -> Result<(), E>) -> Result<(), E> {
         if self.frame.rows > 0 || self.frames.is_empty() {
             self.end_frame(emit)?;
         }
+        self.end_part(emit)
+    }
+
+    fn end_part<E>(&mut self, emit: &mut impl FnMut(Piece) -> Result<(), E>) -> Result<(), E> {
         if !self.block.is_empty() {
             self.hand_on(emit)?;
         }
-        Ok(Encoded {
-            stored_bytes: self.stored_bytes,
-            sha256: hex::encode(self.hasher.finalize()),
-            frames: self.frames,
-        })
+        self.frame.offset = 0;
+        emit(Piece::End(Encoded {
+            stored_bytes: std::mem::take(&mut self.stored_bytes),
+            sha256: hex::encode(self.hasher.finalize_reset()),
+            frames: std::mem::take(&mut self.frames),
+        }))
     }
 
-    fn end_frame<E: From<CodecError>>(&mut self, emit: &mut impl FnMut(Vec<u8>) -> Result<(), E>) -> Result<(), E> {
+    fn end_frame<E: From<CodecError>>(&mut self, emit: &mut impl FnMut(Piece) -> Result<(), E>) -> Result<(), E> {
         loop {
             let filled = self.block.len();
             let left =
@@ -304,15 +324,15 @@ impl Encoder {
         Ok(())
     }
 
-    fn emit_if_full<E>(&mut self, emit: &mut impl FnMut(Vec<u8>) -> Result<(), E>) -> Result<(), E> {
+    fn emit_if_full<E>(&mut self, emit: &mut impl FnMut(Piece) -> Result<(), E>) -> Result<(), E> {
         if self.block.len() == self.block.capacity() { self.hand_on(emit) } else { Ok(()) }
     }
 
-    fn hand_on<E>(&mut self, emit: &mut impl FnMut(Vec<u8>) -> Result<(), E>) -> Result<(), E> {
+    fn hand_on<E>(&mut self, emit: &mut impl FnMut(Piece) -> Result<(), E>) -> Result<(), E> {
         let block = std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK_BYTES));
         self.hasher.update(&block);
         self.stored_bytes += block.len() as u64;
-        emit(block)
+        emit(Piece::Block(block))
     }
 }
 
@@ -404,14 +424,25 @@ impl Tally {
 mod tests {
     use super::*;
 
+    /// One part, and the tally of all rows.
     fn encode(rows: &[Vec<u8>]) -> (Vec<u8>, Encoded, Tally) {
-        let mut stored = Vec::new();
-        let mut emit = |block: Vec<u8>| -> Result<(), CodecError> {
-            stored.extend_from_slice(&block);
+        let (mut parts, tally) = encode_parts(rows, u64::MAX);
+        assert_eq!(parts.len(), 1);
+        let (stored, encoded) = parts.remove(0);
+        (stored, encoded, tally)
+    }
+
+    fn encode_parts(rows: &[Vec<u8>], part_limit: u64) -> (Vec<(Vec<u8>, Encoded)>, Tally) {
+        let (mut parts, mut stored) = (Vec::new(), Vec::new());
+        let mut emit = |piece: Piece| -> Result<(), CodecError> {
+            match piece {
+                Piece::Block(block) => stored.extend_from_slice(&block),
+                Piece::End(encoded) => parts.push((std::mem::take(&mut stored), encoded)),
+            }
             Ok(())
         };
         let mut gatherer = Gatherer::default();
-        let mut encoder = Encoder::new(3).expect("an encoder");
+        let mut encoder = Encoder::new(3, part_limit).expect("an encoder");
         for row in rows {
             if let Some(chunk) = gatherer.row(row).expect("a line") {
                 encoder.chunk(&chunk, &mut emit).expect("encoded");
@@ -421,8 +452,8 @@ mod tests {
         if let Some(chunk) = rest {
             encoder.chunk(&chunk, &mut emit).expect("encoded");
         }
-        let encoded = encoder.finish(&mut emit).expect("finished");
-        (stored, encoded, tally)
+        encoder.finish(&mut emit).expect("finished");
+        (parts, tally)
     }
 
     fn decode(stored: &[u8], frames: &[Frame]) -> Result<(Vec<u8>, Tally), CodecError> {
@@ -481,6 +512,26 @@ mod tests {
         let (stored, encoded, tally) = encode(&rows);
         assert_eq!(encoded.frames.iter().map(|frame| frame.rows).collect::<Vec<_>>(), [1, 1, 2]);
         assert_eq!(decode(&stored, &encoded.frames).expect("decodes").1, tally);
+    }
+
+    #[test]
+    fn what_outgrows_a_part_goes_on_in_the_next_and_every_part_stands_alone() {
+        let rows = noisy_rows(50_000, 1_000);
+        let limit = 20 << 20;
+        let (parts, tally) = encode_parts(&rows, limit);
+        assert!(parts.len() > 2, "{}", parts.len());
+        let (mut back, mut decoded) = (Vec::new(), Tally::default());
+        for (stored, encoded) in &parts {
+            assert!(stored.len() as u64 <= limit, "{}", stored.len());
+            assert_eq!(encoded.stored_bytes, stored.len() as u64);
+            assert_eq!(encoded.sha256, hex::encode(Sha256::digest(stored)));
+            assert_eq!(encoded.frames[0].offset, 0);
+            let (rows, tally) = decode(stored, &encoded.frames).expect("decodes");
+            back.extend_from_slice(&rows);
+            decoded = decoded.union(tally);
+        }
+        assert_eq!(back, rows.concat());
+        assert_eq!(decoded, tally);
     }
 
     #[test]

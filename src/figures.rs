@@ -24,6 +24,13 @@ pub fn counted(count: usize, word: &str) -> String {
     format!("{} {word}{plural}", human_count(count as u64))
 }
 
+/// What a run cost a store that is asked by requests, behind its summary; nothing for a folder.
+pub fn after_requests(requests: Option<u64>) -> String {
+    requests
+        .map(|count| format!(" ({})", counted(usize::try_from(count).unwrap_or(usize::MAX), "request")))
+        .unwrap_or_default()
+}
+
 /// A size in decimal units, rounded down to one digit behind the point: `48.1 MB`; bytes are exact.
 pub fn human_bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];

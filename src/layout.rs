@@ -44,6 +44,11 @@ impl Key {
         Key(INDEX.to_owned())
     }
 
+    /// An object that says nothing: whether a store honours conditional writes is tried on it.
+    pub fn write_test() -> Key {
+        Key("write-test.txt".to_owned())
+    }
+
     /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -138,10 +143,9 @@ impl AttemptDirectory {
         AttemptDirectory { path: format!("{prefix}{day}/r{revision}-{attempt}"), day }
     }
 
-    /// The part object of a slice. `part` counts from 1 when the slice has several.
-    pub fn part(&self, schema: &str, table: &str, part: Option<u32>) -> Key {
-        let number = part.map(|part| format!("-p{part:04}")).unwrap_or_default();
-        self.key(&format!("{}-{}{number}.copy.zst", table_stem(schema, table), self.day))
+    /// The part objects of a table's slice.
+    pub fn parts(&self, schema: &str, table: &str) -> PartNames {
+        PartNames { stem: format!("{}/{}-{}", self.path, table_stem(schema, table), self.day) }
     }
 
     /// The day's record.
@@ -156,6 +160,23 @@ impl AttemptDirectory {
 
     fn key(&self, name: &str) -> Key {
         Key(format!("{}/{name}", self.path))
+    }
+}
+
+/// The names of one slice's parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartNames {
+    stem: String,
+}
+
+impl PartNames {
+    /// The `number`th part, from 1. A slice is one part unless a store limits the size of objects, so the first has no
+    /// number: `….copy.zst`, `…-p0002.copy.zst`, `…-p0003.copy.zst`.
+    pub fn key(&self, number: u32) -> Key {
+        match number {
+            0 | 1 => Key(format!("{}.copy.zst", self.stem)),
+            _ => Key(format!("{}-p{number:04}.copy.zst", self.stem)),
+        }
     }
 }
 
@@ -195,11 +216,11 @@ mod tests {
     #[test]
     fn parts_are_named_after_table_and_day() {
         assert_eq!(
-            directory().part("public", "messages", None).as_str(),
+            directory().parts("public", "messages").key(1).as_str(),
             "2024-05-01/r1-7f3a9c00/public.messages-2024-05-01.copy.zst"
         );
         assert_eq!(
-            directory().part("public", "messages", Some(2)).file_name(),
+            directory().parts("public", "messages").key(2).file_name(),
             "public.messages-2024-05-01-p0002.copy.zst"
         );
     }
@@ -213,11 +234,11 @@ mod tests {
     #[test]
     fn odd_names_are_escaped_and_every_made_key_is_a_key() {
         for table in ["Möbel.\"x\"/..", "a b", "..", "~", &"ü".repeat(31)] {
-            let key = directory().part("Weird Schema/…", table, None);
+            let key = directory().parts("Weird Schema/…", table).key(1);
             assert_eq!(key.as_str().parse::<Key>().expect("a key"), key);
             assert!(key.file_name().len() <= 255, "{key}");
         }
-        assert_ne!(directory().part("a", "b.c", None), directory().part("a.b", "c", None));
+        assert_ne!(directory().parts("a", "b.c"), directory().parts("a.b", "c"));
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! other. The pure modules get `now` passed in: no I/O, no clock, no async.
 
 pub mod catchup;
+pub mod check;
 pub mod cli;
 pub mod codec;
 pub mod config;

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
 use chrono::Utc;
@@ -9,7 +11,7 @@ use clap::Parser;
 use tokio_util::sync::CancellationToken;
 
 use pgslice::cli::{CatchupArgs, Cli, Command, ExportArgs, Global, LsArgs, PruneArgs};
-use pgslice::config::{self, Config};
+use pgslice::config::{self, Config, SingleWriter};
 use pgslice::day::{Day, DayRange};
 use pgslice::error::{Class, Failure, class_of};
 use pgslice::export::day::NewSource;
@@ -17,7 +19,10 @@ use pgslice::export::plan::{Force, Request, Rules, Shrink};
 use pgslice::pg::Endpoint;
 use pgslice::progress::Progress;
 use pgslice::store::{self, Access, SharedStore};
-use pgslice::{catchup, export, report, retention, status};
+use pgslice::{catchup, check, export, report, retention, status};
+
+/// How often it is asked whether the dataset's lock is still held.
+const LOCK_WATCH: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -56,10 +61,11 @@ async fn run(command: Command, global: &Global, interrupt: &Interrupt) -> anyhow
     let config = Arc::new(config::load(&path).map_err(Failure::from)?);
     match command {
         Command::Export(args) => run_export(config, args, global, interrupt).await,
-        Command::Prune(args) => run_prune(&config, &args, global).await,
+        Command::Prune(args) => run_prune(&config, &args, global, interrupt).await,
         Command::Catchup(args) => run_catchup(&config, args, global, interrupt).await,
-        Command::Status => run_status(&config, global).await,
-        Command::Ls(args) => run_ls(&config, &args, global).await,
+        Command::Check => run_check(&config, global).await,
+        Command::Status => run_status(&config, global, interrupt).await,
+        Command::Ls(args) => run_ls(&config, &args, global, interrupt).await,
     }
 }
 
@@ -89,7 +95,10 @@ async fn run_export(
         let outcome = export::run::plan(&config, &source, None, request).await?;
         return report::print(global, &outcome, &outcome.lines());
     }
-    let store = store::open(url, if args.dry_run { Access::ReadOnly } else { Access::ReadWrite })?;
+    let store = open_store(&config, if args.dry_run { Access::ReadOnly } else { Access::ReadWrite }, interrupt).await?;
+    if !args.dry_run {
+        only_writer(&config, interrupt).await?;
+    }
     let mut outcome = if args.dry_run {
         export::run::plan(&config, &source, Some(&*store), request).await?
     } else {
@@ -102,6 +111,7 @@ async fn run_export(
     if args.prune && failed.is_none() {
         let mode = if args.dry_run { retention::Mode::DryRun } else { retention::Mode::Apply };
         outcome.pruned = Some(retention::prune(&store, &config.retention, Utc::now(), mode).await?);
+        outcome.requests = store.requests();
     }
     report::print(global, &outcome, &outcome.lines())?;
     match (failed, outcome.pruned.as_ref().and_then(retention::PruneReport::failure)) {
@@ -111,14 +121,17 @@ async fn run_export(
     }
 }
 
-async fn run_prune(config: &Config, args: &PruneArgs, global: &Global) -> anyhow::Result<()> {
+async fn run_prune(config: &Config, args: &PruneArgs, global: &Global, interrupt: &Interrupt) -> anyhow::Result<()> {
     let mut rules = config.retention.clone();
     rules.keep_days = args.keep.unwrap_or(rules.keep_days);
     let (mode, access) = match args.dry_run {
         true => (retention::Mode::DryRun, Access::ReadOnly),
         false => (retention::Mode::Apply, Access::ReadWrite),
     };
-    let store = open_store(config, access)?;
+    let store = open_store(config, access, interrupt).await?;
+    if !args.dry_run {
+        only_writer(config, interrupt).await?;
+    }
     let outcome = retention::prune(&store, &rules, Utc::now(), mode).await?;
     report::print(global, &outcome, &outcome.lines())?;
     outcome.failure().map_or(Ok(()), |failure| Err(failure.into()))
@@ -127,7 +140,7 @@ async fn run_prune(config: &Config, args: &PruneArgs, global: &Global) -> anyhow
 async fn run_catchup(config: &Config, args: CatchupArgs, global: &Global, interrupt: &Interrupt) -> anyhow::Result<()> {
     let given = args.replica.filter(|url| !url.is_empty());
     let replica = Endpoint::parse(configured(given.as_ref().or(config.replica.url.as_ref()), "replica.url", config)?)?;
-    let store = open_store(config, Access::ReadOnly)?;
+    let store = open_store(config, Access::ReadOnly, interrupt).await?;
     let now = Utc::now();
     let today = config.timezone.day_of(now);
     let options = catchup::Options {
@@ -155,8 +168,15 @@ async fn run_catchup(config: &Config, args: CatchupArgs, global: &Global, interr
     }
 }
 
-async fn run_status(config: &Config, global: &Global) -> anyhow::Result<()> {
-    let store = open_store(config, Access::ReadOnly)?;
+async fn run_check(config: &Config, global: &Global) -> anyhow::Result<()> {
+    configured(config.store.url.as_ref(), "store.url", config)?;
+    let outcome = check::run(config).await;
+    report::print(global, &outcome, &outcome.lines())?;
+    outcome.failure().map_or(Ok(()), |class| Err(Told(class).into()))
+}
+
+async fn run_status(config: &Config, global: &Global, interrupt: &Interrupt) -> anyhow::Result<()> {
+    let store = open_store(config, Access::ReadOnly, interrupt).await?;
     let feed = pgslice::head::read_existing(&*store).await?;
     let applied = match &config.replica.url {
         Some(url) => {
@@ -170,15 +190,39 @@ async fn run_status(config: &Config, global: &Global) -> anyhow::Result<()> {
     report::print(global, &status, &status.lines())
 }
 
-async fn run_ls(config: &Config, args: &LsArgs, global: &Global) -> anyhow::Result<()> {
-    let store = open_store(config, Access::ReadOnly)?;
+async fn run_ls(config: &Config, args: &LsArgs, global: &Global, interrupt: &Interrupt) -> anyhow::Result<()> {
+    let store = open_store(config, Access::ReadOnly, interrupt).await?;
     let listing = status::list(&*store).await?;
     let lines = if args.urls { listing.urls() } else { listing.lines() };
     report::print(global, &listing, &lines)
 }
 
-fn open_store(config: &Config, access: Access) -> anyhow::Result<SharedStore> {
-    Ok(store::open(configured(config.store.url.as_ref(), "store.url", config)?, access)?)
+async fn open_store(config: &Config, access: Access, interrupt: &Interrupt) -> anyhow::Result<SharedStore> {
+    configured(config.store.url.as_ref(), "store.url", config)?;
+    let opening = interrupt.token.run_until_cancelled(Box::pin(store::open(&config.store, access)));
+    let store = opening.await.context("the run was ended")??;
+    Ok(store::for_run(store, config.store.max_rate, interrupt.token.clone()))
+}
+
+/// The dataset's lock, where the store cannot keep writers apart; it lasts as long as the connection.
+/// When the connection is lost, so is the lock, and the run is ended.
+async fn only_writer(config: &Config, interrupt: &Interrupt) -> anyhow::Result<()> {
+    if config.store.single_writer == SingleWriter::No {
+        return Ok(());
+    }
+    let source = Endpoint::parse(configured(config.source_url.as_ref(), "source.url", config)?)?;
+    let taking = interrupt.token.run_until_cancelled(export::lock::dataset(&source, &config.dataset));
+    let held = taking.await.context("the run was ended")??;
+    let interrupt = interrupt.clone();
+    tokio::spawn(async move {
+        while held.simple_query("select").await.is_ok() {
+            tokio::time::sleep(LOCK_WATCH).await;
+        }
+        tracing::error!("the dataset's lock on the source is lost: another run could write, so this one ends");
+        interrupt.lock_is_lost.store(true, Ordering::Relaxed);
+        interrupt.token.cancel();
+    });
+    Ok(())
 }
 
 fn configured<'a>(value: Option<&'a String>, key: &str, config: &Config) -> anyhow::Result<&'a str> {
@@ -201,7 +245,8 @@ fn progress(global: &Global) -> Progress {
 #[derive(Debug, Default, Clone)]
 struct Interrupt {
     token: CancellationToken,
-    by_term: Arc<std::sync::atomic::AtomicBool>,
+    by_term: Arc<AtomicBool>,
+    lock_is_lost: Arc<AtomicBool>,
 }
 
 impl Interrupt {
@@ -212,14 +257,24 @@ impl Interrupt {
         tokio::spawn(async move {
             tokio::select! {
                 _ = interrupt.recv() => {}
-                _ = terminate.recv() => this.by_term.store(true, std::sync::atomic::Ordering::Relaxed),
+                _ = terminate.recv() => this.by_term.store(true, Ordering::Relaxed),
             }
             this.token.cancel();
+            // Whoever asks twice does not want to wait for what is being put in order.
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            std::process::exit(i32::from(this.class().exit_code()));
         });
         Ok(())
     }
 
     fn class(&self) -> Class {
-        if self.by_term.load(std::sync::atomic::Ordering::Relaxed) { Class::Terminated } else { Class::Interrupted }
+        match (self.lock_is_lost.load(Ordering::Relaxed), self.by_term.load(Ordering::Relaxed)) {
+            (true, _) => Class::Locked,
+            (false, true) => Class::Terminated,
+            (false, false) => Class::Interrupted,
+        }
     }
 }

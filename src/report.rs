@@ -11,10 +11,19 @@ use crate::error::{class_of, describe};
 /// Sends log lines to standard error, as verbose as asked. `RUST_LOG` overrides.
 pub fn init_log(global: &Global) {
     let level = match (global.quiet, global.verbose) {
-        (true, _) => "error",
-        (false, 0) => "pgslice=info,warn",
-        (false, 1) => "pgslice=debug,info",
-        (false, _) => "trace",
+        // What the search for credentials and regions tries in vain, and what the certificate verifier says, is told by
+        // the error if it matters.
+        (true, _) => "error,aws_config=off,rustls_platform_verifier=off",
+        (false, 0) => {
+            "pgslice=info,warn,aws_config=off,aws_runtime=error,aws_smithy_runtime=error,rustls_platform_verifier=off"
+        }
+        (false, 1) => "pgslice=debug,info,rustls_platform_verifier=off",
+        // Below info these show requests, signatures and session tokens.
+        (false, _) => {
+            "trace,aws_config=info,aws_runtime=info,aws_sdk_s3=info,aws_sdk_sso=info,aws_sdk_ssooidc=info,aws_sdk_sts=info,\
+             aws_sigv4=info,aws_smithy_http_client=info,aws_smithy_runtime=info,aws_smithy_runtime_api=info,h2=info,\
+             hyper=info,hyper_util=info,reqwest=info,rustls=info"
+        }
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

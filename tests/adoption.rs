@@ -1,7 +1,5 @@
 //! First contact: what a replica that was restored from a dump holds already.
 
-use std::fs;
-
 use tempfile::TempDir;
 
 use crate::cluster;
@@ -44,7 +42,7 @@ fn whole_days_of_a_restored_dump_are_adopted_and_the_broken_day_is_merged() {
 fn an_adopted_day_is_not_read_from_the_store() {
     let pair = restored();
     for day in ["2024-05-01", "2024-05-02"] {
-        fs::remove_file(pair.part_path(day, "notes")).expect("remove the part");
+        pair.place().remove(&pair.part_key(day, "notes"));
     }
     pair.catchup(&[]).exits(0);
     pair.assert_equal("notes");

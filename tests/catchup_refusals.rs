@@ -203,10 +203,7 @@ fn max_age_of_the_replica_stands_above_the_feeds_own_word() {
     let pair = published();
     let replica = |max_age: &str| {
         let scene = Scene::new(NOTES_TABLE).replica(&pair.replica).reading(&pair.scene);
-        let path = scene.folder().join("pgslice.toml");
-        let config = std::fs::read_to_string(&path).expect("read pgslice.toml");
-        let config = config.replace("[replica]\n", &format!("[replica]\nmax-age = \"{max_age}\"\n"));
-        std::fs::write(path, config).expect("write pgslice.toml");
+        scene.edit_configuration("[replica]\n", &format!("[replica]\nmax-age = \"{max_age}\"\n"));
         scene
     };
     pair.edit_head(|head| head["published_at"] = "2024-05-04T00:20:00Z".into());
@@ -220,7 +217,7 @@ fn max_age_of_the_replica_stands_above_the_feeds_own_word() {
 fn a_feed_that_was_made_anew_is_refused_with_the_statement_that_accepts_it() {
     let pair = published();
     pair.catchup(&[]).exits(0);
-    std::fs::remove_dir_all(pair.scene.store()).expect("remove the store");
+    pair.place().clear();
     pair.export("2024-05-01");
     let refused =
         refuses(&pair, &[], 4, &["this replica follows feed", "delete from pgslice.feed where dataset = 'scene'"]);
@@ -234,7 +231,7 @@ fn a_feed_that_was_made_anew_is_refused_with_the_statement_that_accepts_it() {
 fn a_feed_that_was_made_anew_is_noticed_by_a_replica_that_took_a_part_of_it_only() {
     let pair = published();
     pair.catchup(&["--from", "2024-05-03"]).exits(0);
-    std::fs::remove_dir_all(pair.scene.store()).expect("remove the store");
+    pair.place().clear();
     pair.export_range("2024-05-01", "2024-05-03");
     refuses(&pair, &["--from", "2024-05-03"], 4, &["this replica follows feed"]);
 }
@@ -315,7 +312,7 @@ fn the_feed_of_another_dataset_is_refused() {
 #[test]
 fn a_store_without_a_feed_is_a_mistake_in_the_configuration() {
     let pair = Pair::of_notes(1);
-    std::fs::create_dir(pair.scene.store()).expect("make an empty store");
+    pair.place().make();
     refuses(&pair, &[], 2, &["holds no feed.json"]);
 }
 

@@ -73,7 +73,7 @@ fn a_named_day_is_published_from_its_first_instant_to_the_one_before_the_next() 
     );
     let scene = Scene::new(EVENT).source(&database);
     let ran = scene.pgslice(&["export", "--date", "2024-05-01"]).exits(0);
-    assert_eq!(ran.stdout, "scene: 1 published\n");
+    assert_eq!(ran.summary(), "scene: 1 published");
     assert!(ran.stderr.contains("2024-05-01 published: r1 final, 3 rows"), "{ran}");
     let published = Published::by(&scene);
     assert_eq!(published.days(), ["2024-05-01 r1 final 3"]);
@@ -146,7 +146,7 @@ fn missing_days_are_published_from_the_oldest_on_and_no_earlier_ones() {
         scene.pgslice(&["export", "--date", &noon.days_ago(days_ago).to_string()]).exits(0);
     }
     let ran = scene.pgslice(&["export"]).exits(0);
-    assert_eq!(ran.stdout, "scene: 4 published\n", "{ran}");
+    assert_eq!(ran.summary(), "scene: 4 published", "{ran}");
     let all: Vec<String> = (1..=6).rev().map(|days_ago| noon.line(days_ago, "r1 final 1")).collect();
     assert_eq!(Published::by(&scene).days(), all);
 }
@@ -161,7 +161,7 @@ fn recent_days_are_examined_again_and_published_again_when_their_rows_changed() 
     // Within the lookback a row changes; beyond it another one does, which nobody looks for.
     database.psql("UPDATE event SET note = 'changed' WHERE id IN (2, 4)");
     let ran = scene.pgslice(&["export"]).exits(0);
-    assert_eq!(ran.stdout, "scene: 1 published, 1 unchanged\n", "{ran}");
+    assert_eq!(ran.summary(), "scene: 1 published, 1 unchanged", "{ran}");
     let published = Published::by(&scene);
     let lines = [(5, 1), (4, 1), (3, 1), (2, 2), (1, 1)];
     assert_eq!(
@@ -182,7 +182,7 @@ fn a_whole_table_that_changed_makes_no_revision_of_the_days_before() {
     scene.pgslice(&["export"]).exits(0);
     database.psql("INSERT INTO country VALUES ('fr')");
     let ran = scene.pgslice(&["export"]).exits(0);
-    assert_eq!(ran.stdout, "scene: 1 unchanged\n");
+    assert_eq!(ran.summary(), "scene: 1 unchanged");
     noon.add(&database, 2, 1);
     scene.pgslice(&["export"]).exits(0);
     let published = Published::by(&scene);
@@ -200,7 +200,7 @@ fn a_run_with_nothing_to_do_moves_the_heartbeat() {
     let published = Published::by(&scene);
     let (before, objects) = (published.feed(), published.objects());
     let ran = scene.pgslice(&["export"]).exits(0);
-    assert_eq!(ran.stdout, "scene: nothing is due\n");
+    assert_eq!(ran.summary(), "scene: nothing is due");
     let after = published.feed();
     assert_eq!(after.sequence, before.sequence + 1);
     assert!(after.published_at > before.published_at);
@@ -221,7 +221,7 @@ fn an_equal_day_is_unchanged_and_leaves_nothing_new() {
     // The same set of rows, but in another order on disk.
     database.psql("UPDATE event SET note = note WHERE id % 2 = 0; VACUUM FULL event");
     let ran = scene.pgslice(&["export", "--date", "2024-05-01"]).exits(0);
-    assert_eq!(ran.stdout, "scene: 1 unchanged\n");
+    assert_eq!(ran.summary(), "scene: 1 unchanged");
     assert!(ran.stderr.contains("2024-05-01 unchanged: r1 final, 500 rows"), "{ran}");
     assert_eq!(published.entry("2024-05-01"), entry);
     assert_eq!(published.objects(), objects);
@@ -302,7 +302,7 @@ fn a_provisional_day_becomes_final_under_its_revision_over_the_same_parts() {
 
     scene.configure(&sections("0s"));
     let ran = scene.pgslice(&["export"]).exits(0);
-    assert_eq!(ran.stdout, "scene: 5 published\n", "also what the lookback does not reach: {ran}");
+    assert_eq!(ran.summary(), "scene: 5 published", "also what the lookback does not reach: {ran}");
     assert_eq!(published.days(), lines("r1 final 1"));
     let after = published.manifest(&day);
     assert_eq!(after.slices[0].parts, before.slices[0].parts);
@@ -416,11 +416,10 @@ fn a_dry_run_says_what_is_due_and_writes_nothing() {
     let (noon, database) = (Noon::now(), events("dry"));
     noon.add(&database, 1, 1);
     let scene = Scene::new(EVENT).source(&database).timezone(&noon.zone);
-    std::fs::create_dir(scene.store()).expect("make the store's folder");
+    scene.place().make();
     let ran = scene.pgslice(&["export", "--dry-run"]).exits(0);
     assert_eq!(ran.stdout, noon.line(1, "would be exported: not published yet\n"));
-    let entries = || std::fs::read_dir(scene.store()).expect("list the store").count();
-    assert_eq!(entries(), 0, "not even an empty feed");
+    assert!(scene.place().is_untouched(), "not even an empty feed");
 
     scene.pgslice(&["export", "--date", &noon.days_ago(3).to_string()]).exits(0);
     let published = Published::by(&scene);
@@ -440,7 +439,7 @@ fn a_dry_run_says_what_is_due_and_writes_nothing() {
 fn a_dry_run_of_an_unfinished_day_fails_as_the_real_run_would() {
     let (noon, database) = (Noon::now(), events("dry_today"));
     let scene = Scene::new(EVENT).source(&database).timezone(&noon.zone);
-    std::fs::create_dir(scene.store()).expect("make the store's folder");
+    scene.place().make();
     scene.pgslice(&["export", "--dry-run", "--date", &noon.days_ago(0).to_string()]).exits(8);
 }
 

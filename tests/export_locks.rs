@@ -95,9 +95,7 @@ fn another_dataset_of_the_same_source_is_not_kept_waiting() {
     let first = scene.spawn(&["export", "--date", "2024-05-01"]);
     proxy.holds();
     let other = Scene::new(EVENT).source(&database);
-    let file = other.folder().join("pgslice.toml");
-    let config = std::fs::read_to_string(&file).expect("read pgslice.toml");
-    std::fs::write(&file, config.replace("dataset = \"scene\"", "dataset = \"other\"")).expect("write pgslice.toml");
+    other.edit_configuration("dataset = \"scene\"", "dataset = \"other\"");
     other.pgslice(&["export", "--date", "2024-05-01"]).exits(0);
     proxy.release();
     first.wait().exits(0);
@@ -123,9 +121,13 @@ fn exporters_of_different_days_never_wait_and_both_days_stand() {
 #[test]
 fn many_exporters_at_once_lose_no_update_of_the_head() {
     let database = events("many");
-    let scene = Scene::new(EVENT).source(&database);
+    let proxy = Proxy::start(&database, |message| if message.copied().is_some() { Fate::Hold } else { Fate::Pass });
+    let scene = Scene::new(&format!("[source]\nurl = \"{}\"\n{EVENT}", proxy.url()));
     let days: Vec<String> = (1..=6).map(|day| format!("2024-05-0{day}")).collect();
     let running: Vec<_> = days.iter().map(|day| scene.spawn(&["export", "--date", day])).collect();
+    // All of them have read their rows, so that they publish at the same time.
+    proxy.holds_so_many(days.len());
+    proxy.release();
     for run in running {
         run.wait().exits(0);
     }

@@ -1,6 +1,5 @@
 //! What `pgslice export` refuses, with which exit code, and that nothing of it becomes visible.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::cluster::{self, Database};
@@ -116,7 +115,7 @@ fn one_failing_day_does_not_stop_the_others() {
     scene.pgslice(&days).exits(0);
     database.psql("DELETE FROM event WHERE id = 305; UPDATE event SET note = 'new' WHERE id IN (1, 401)");
     let ran = scene.pgslice(&days).exits(3);
-    assert_eq!(ran.stdout, "scene: 2 published, 1 failed\n");
+    assert_eq!(ran.summary(), "scene: 2 published, 1 failed");
     assert!(ran.stderr.contains("2024-05-02 failed: 2024-05-02 public.event would shrink from 10 to 9 rows"), "{ran}");
     let published = Published::by(&scene);
     assert_eq!(published.days(), ["2024-05-01 r2 final 200", "2024-05-02 r1 final 10", "2024-05-03 r2 final 10"]);
@@ -158,9 +157,7 @@ fn the_store_of_another_dataset_is_refused() {
     let database = events("dataset");
     let scene = Scene::new(EVENT).source(&database);
     scene.pgslice(&DAY).exits(0);
-    let file = scene.folder().join("pgslice.toml");
-    let config = fs::read_to_string(&file).expect("read pgslice.toml");
-    fs::write(&file, config.replace("dataset = \"scene\"", "dataset = \"other\"")).expect("write pgslice.toml");
+    scene.edit_configuration("dataset = \"scene\"", "dataset = \"other\"");
     let before = Published::by(&scene).feed();
     let ran = refused(&scene, &DAY, 2);
     assert!(ran.stderr.contains("holds the feed of dataset \"scene\", not of \"other\""), "{ran}");
@@ -184,9 +181,8 @@ fn published_windows_that_no_longer_abut_are_refused() {
     let scene = Scene::new(EVENT).source(&database);
     scene.pgslice(&DAY).exits(0);
     // As if the zone's rules had been others when the day was published.
-    let file = scene.store().join("feed.json");
-    let feed = fs::read_to_string(&file).expect("read feed.json");
-    fs::write(&file, feed.replace("2024-05-02T00:00:00Z", "2024-05-01T23:00:00Z")).expect("write feed.json");
+    let feed = String::from_utf8(scene.place().content("feed.json")).expect("UTF-8");
+    scene.place().write("feed.json", feed.replace("2024-05-02T00:00:00Z", "2024-05-01T23:00:00Z").as_bytes());
     let ran = scene.pgslice(&["export", "--date", "2024-05-02"]).exits(4);
     assert!(ran.stderr.contains("does not fit the published one of 2024-05-01"), "{ran}");
     scene.pgslice(&DAY).exits(4);
@@ -259,9 +255,11 @@ fn a_wrong_password_is_refused_and_no_password_is_ever_shown() {
         wrong.pgslice(&["-vv", "export", "--date", "2024-05-01"]).exits(6),
         role.pgslice(&["-vv", "export", "--date", "2024-05-01"]).exits(6),
     ];
-    for ran in &runs {
-        for secret in [password.as_str(), "not-the-Password"] {
-            assert!(!ran.stdout.contains(secret) && !ran.stderr.contains(secret), "{ran}");
+    let of_the_store = right.place().environment().into_iter().filter(|(name, _)| name.contains("SECRET"));
+    let secrets = of_the_store.map(|(_, secret)| secret).chain([password, "not-the-Password".to_owned()]);
+    for secret in secrets {
+        for ran in &runs {
+            assert!(!ran.stdout.contains(&secret) && !ran.stderr.contains(&secret), "{ran}");
         }
     }
     assert!(runs[2].stderr.contains("password authentication failed"), "{}", runs[2]);
@@ -295,13 +293,11 @@ async fn a_locked_table_is_not_waited_for_in_vain() {
 }
 
 #[test]
-fn a_store_that_may_not_be_written_is_refused() {
+fn a_folder_in_a_folder_that_is_missing_is_refused() {
     let database = events("no_parent");
-    let scene = Scene::new(EVENT).source(&database);
+    let scene = Scene::in_folder(EVENT).source(&database);
     // Its parent is not made: that would hide a file system that is not mounted.
-    let file = scene.folder().join("pgslice.toml");
-    let config = fs::read_to_string(&file).expect("read pgslice.toml");
-    fs::write(&file, config.replace("/store\"", "/absent/store\"")).expect("write pgslice.toml");
+    scene.edit_configuration("/store\"", "/absent/store\"");
     let ran = scene.pgslice(&DAY).exits(2);
     assert!(ran.stderr.contains("absent"), "{ran}");
     assert!(!scene.folder().join("absent").exists());

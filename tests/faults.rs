@@ -1,8 +1,8 @@
 //! What a run does when the store refuses, forgets to answer, or answers wrongly, at every call that it makes.
 
-use std::path::Path;
 use std::sync::Arc;
 
+use pgslice::error::{Class, class_of};
 use pgslice::export::Outcome;
 use pgslice::export::plan::Force;
 use pgslice::feed::Feed;
@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::cluster::{self, Database};
 use crate::in_process::{catchup, day, export, open};
+use crate::place::Place;
 use crate::scene::Scene;
 use crate::store::faulty::{Calls, Fault, FaultyStore, Operation};
 
@@ -53,17 +54,16 @@ fn rows(database: &Database) -> String {
 }
 
 /// Follows feed.json: every manifest and part that it names is there and is what it should be. Returns the head.
-pub(crate) fn consistent(store: &Path) -> Feed {
-    let read = |key: &str| std::fs::read(store.join(key)).unwrap_or_else(|error| panic!("{key}: {error}"));
+pub(crate) fn consistent(place: &dyn Place) -> Feed {
     let sha256 = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
-    let feed = Feed::parse(&read("feed.json")).expect("a readable head");
+    let feed = Feed::parse(&place.content("feed.json")).expect("a readable head");
     let retired = feed.retired.iter().filter(|entry| entry.deleted_at.is_none()).map(|entry| &entry.manifest);
     for reference in feed.days.iter().map(|entry| &entry.manifest).chain(retired) {
-        let bytes = read(reference.key.as_str());
+        let bytes = place.content(reference.key.as_str());
         assert_eq!(sha256(&bytes), reference.sha256, "{}", reference.key);
         let manifest = Manifest::parse(&bytes).expect("a readable manifest");
         for part in manifest.slices.iter().flat_map(|slice| &slice.parts) {
-            let bytes = read(part.key.as_str());
+            let bytes = place.content(part.key.as_str());
             assert_eq!(bytes.len() as u64, part.stored_bytes, "{}", part.key);
             assert_eq!(sha256(&bytes), part.sha256, "{}", part.key);
         }
@@ -76,7 +76,7 @@ async fn an_export_that_the_store_fails_at_any_call_leaves_a_whole_feed() {
     let (source, _replica) = source_and_replica();
     let scene = Scene::new(TABLES).source(&source);
     let may_day = day("2024-05-01");
-    export(&scene, open(&scene), may_day, Force::No).await.expect("a first revision");
+    export(&scene, open(&scene).await, may_day, Force::No).await.expect("a first revision");
     let mut struck = 0;
     for operation in [
         Operation::Read,
@@ -89,10 +89,10 @@ async fn an_export_that_the_store_fails_at_any_call_leaves_a_whole_feed() {
     ] {
         for fault in [Fault::FailBefore, Fault::LostAnswer, Fault::DeniedBefore] {
             for nth in 1.. {
-                let before = consistent(scene.store());
-                let store = FaultyStore::with(open(&scene), operation, Calls::Nth(nth), fault);
+                let before = consistent(&**scene.place());
+                let store = FaultyStore::with(open(&scene).await, operation, Calls::Nth(nth), fault);
                 let outcome = export(&scene, Arc::<FaultyStore>::clone(&store), may_day, Force::Yes).await;
-                let after = consistent(scene.store());
+                let after = consistent(&**scene.place());
                 let named = || format!("{operation:?} {nth} {fault:?}");
                 let (old, new) = (before.days[0].revision, after.days[0].revision);
                 let published = outcome
@@ -119,7 +119,7 @@ async fn an_export_that_the_store_fails_at_any_call_leaves_a_whole_feed() {
         }
     }
     assert!(struck > 20, "only {struck} faults struck");
-    let healed = export(&scene, open(&scene), may_day, Force::No).await.expect("a healthy store");
+    let healed = export(&scene, open(&scene).await, may_day, Force::No).await.expect("a healthy store");
     assert_eq!(healed.days[0].outcome, Outcome::Unchanged);
 }
 
@@ -127,18 +127,18 @@ async fn an_export_that_the_store_fails_at_any_call_leaves_a_whole_feed() {
 async fn a_store_that_stays_away_after_the_parts_publishes_nothing() {
     let (source, _replica) = source_and_replica();
     let scene = Scene::new(TABLES).source(&source);
-    let store = FaultyStore::new(open(&scene));
+    let store = FaultyStore::new(open(&scene).await);
     store.fault(Operation::Swap, Calls::From(2), Fault::DeniedBefore);
     let report = export(&scene, store, day("2024-05-01"), Force::No).await;
     assert!(report.is_err() || report.is_ok_and(|report| report.days[0].outcome == Outcome::Failed));
-    assert!(consistent(scene.store()).days.is_empty());
+    assert!(consistent(&**scene.place()).days.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_catchup_that_reads_wrong_bytes_at_any_call_changes_nothing_and_the_next_one_does() {
     let (source, replica) = source_and_replica();
     let scene = Scene::new(TABLES).source(&source).replica(&replica);
-    export(&scene, open(&scene), day("2024-05-01"), Force::No).await.expect("published");
+    export(&scene, open(&scene).await, day("2024-05-01"), Force::No).await.expect("published");
     let empty = rows(&replica);
     let mut struck = 0;
     for operation in [Operation::Read, Operation::ReadRange] {
@@ -146,7 +146,7 @@ async fn a_catchup_that_reads_wrong_bytes_at_any_call_changes_nothing_and_the_ne
             // The head is the one object that nothing vouches for: its last byte is a line end.
             let first = if operation == Operation::Read && fault != Fault::DeniedBefore { 2 } else { 1 };
             for nth in first.. {
-                let store = FaultyStore::with(open(&scene), operation, Calls::Nth(nth), fault);
+                let store = FaultyStore::with(open(&scene).await, operation, Calls::Nth(nth), fault);
                 let outcome = catchup(&scene, Arc::<FaultyStore>::clone(&store), None).await;
                 if store.struck().is_empty() {
                     break;
@@ -164,7 +164,9 @@ async fn a_catchup_that_reads_wrong_bytes_at_any_call_changes_nothing_and_the_ne
         }
     }
     assert!(struck >= 10, "only {struck} faults struck");
-    let transient = FaultyStore::with(open(&scene), Operation::ReadRange, Calls::Nth(1), Fault::FailBefore);
-    catchup(&scene, transient, None).await.expect("one dropped connection is not the end");
+    let transient = FaultyStore::with(open(&scene).await, Operation::ReadRange, Calls::Nth(1), Fault::FailBefore);
+    let failed = catchup(&scene, transient, None).await.expect_err("a store repeats by itself what is worth it");
+    assert_eq!(class_of(&failed), Class::Transient);
+    catchup(&scene, open(&scene).await, None).await.expect("the next run goes on");
     assert_eq!(replica.psql("select count(*) from event"), "36");
 }

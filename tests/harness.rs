@@ -7,10 +7,12 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pgslice::layout::Key;
 use tempfile::TempDir;
 
 use crate::cluster::{self, Cluster};
 use crate::datanommer;
+use crate::place::{Kind, Place};
 use crate::scene::{self, Scene};
 
 /// Set for a process that [`a_cluster_vanishes_when_its_process_is_killed`] starts: where to say what it started.
@@ -204,8 +206,9 @@ fn a_day_filled_twice_in_two_databases_is_the_same_day() {
 fn a_scene_configures_what_it_was_given_and_runs_the_program_in_its_folder() {
     let database = cluster::source().create_database("scene");
     let mut publisher = Scene::new(datanommer::tables()).source(&database).timezone("Europe/Berlin");
-    let config = || fs::read_to_string(publisher.folder().join("pgslice.toml")).expect("read pgslice.toml");
-    let parsed: toml::Table = config().parse().expect("TOML");
+    let written = fs::read_to_string(publisher.configuration()).expect("read pgslice.toml");
+    let parsed: toml::Table = written.parse().expect("TOML");
+    assert_eq!(parsed["store"]["url"].as_str(), Some(publisher.place().url().as_str()));
     assert_eq!(parsed["timezone"].as_str(), Some("Europe/Berlin"));
     assert_eq!(parsed["source"]["url"].as_str(), Some(database.url.as_str()));
     assert_eq!(parsed["table"].as_array().map(Vec::len), Some(5));
@@ -213,7 +216,7 @@ fn a_scene_configures_what_it_was_given_and_runs_the_program_in_its_folder() {
 
     publisher.configure("[export]\njobs = 1\n");
     let stranger = Scene::new("").replica(&database).reading(&publisher);
-    assert_eq!(stranger.store(), publisher.store());
+    assert_eq!(stranger.place().url(), publisher.place().url());
     assert_ne!(stranger.folder(), publisher.folder());
 
     publisher.pgslice(&["--help"]).exits(0);
@@ -221,4 +224,36 @@ fn a_scene_configures_what_it_was_given_and_runs_the_program_in_its_folder() {
     assert!(running.id() > 1);
     eventually("it ends", || !running.is_running());
     assert_eq!(running.kill().code, scene::pgslice(stranger.folder(), &["--help"]).code);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_done_to_a_place_behind_its_back_is_what_the_program_sees() {
+    for kind in [Kind::Folder, Kind::Bucket] {
+        let scene = Scene::on(kind, "");
+        shows_and_changes(&**scene.place()).await;
+    }
+}
+
+async fn shows_and_changes(place: &dyn Place) {
+    assert!(place.is_untouched());
+    place.make();
+    assert!(place.is_untouched() && place.list().is_empty());
+    let store = place.open().await;
+    let (feed, part): (Key, Key) = (Key::feed(), "day/r1-aa/part".parse().expect("a key"));
+    store.create(&feed, "head".into()).await.expect("created");
+    place.write(part.as_str(), b"one");
+    place.write(part.as_str(), b"rows");
+    assert_eq!(store.read(&part, 100).await.expect("readable").expect("there").0, "rows");
+    assert_eq!(place.list().into_iter().collect::<Vec<_>>(), ["day/r1-aa/part", "feed.json"]);
+    assert_eq!(place.directories().into_iter().collect::<Vec<_>>(), ["day"]);
+    assert_eq!((place.content("feed.json"), place.read("day/r1-aa")), (b"head".to_vec(), None));
+
+    place.remove(part.as_str());
+    assert!(!place.is_there(part.as_str()) && store.read(&part, 100).await.expect("readable").is_none());
+    let upload = store.upload(&part).await.expect("started");
+    assert!(!place.is_untouched() && !place.is_there(part.as_str()));
+    upload.abort().await.expect("aborted");
+    assert_eq!(place.staged(), 0);
+    place.clear();
+    assert!(place.is_untouched());
 }

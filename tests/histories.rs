@@ -24,10 +24,11 @@ use pgslice::export::day::NewSource;
 use pgslice::export::plan::{Force, Request, Rules, Shrink};
 use pgslice::pg::Endpoint;
 use pgslice::progress::Progress;
-use pgslice::store::{self, Access, SharedStore};
-use pgslice::{catchup, config, export, retention};
+use pgslice::store::SharedStore;
+use pgslice::{catchup, export, retention};
 
 use crate::cluster::{self, Database};
+use crate::in_process;
 use crate::scene::Scene;
 
 const SCHEMA: &str = "
@@ -334,13 +335,11 @@ impl History<'_> {
 
 async fn run(stage: &Stage, seed: u64) -> Result<Mix, String> {
     let scene = Scene::new(TABLES).source(&stage.source).replica(&stage.replica);
-    let config = config::load(&scene.folder().join("pgslice.toml")).expect("load the configuration");
-    let store = store::open(&format!("file://{}", scene.store().display()), Access::ReadWrite).expect("open the store");
     let mut history = History {
         stage,
         dice: Dice(seed),
-        config: Arc::new(config),
-        store,
+        config: in_process::config(&scene),
+        store: in_process::open(&scene).await,
         next_id: 1,
         told: String::new(),
         mix: Mix::new(),

@@ -1,15 +1,18 @@
 //! A feed is untrusted: whatever is done to it, the replica stays as it was.
 
-use std::fs;
-
 use serde_json::{Value, json};
 
 use crate::pair::{NOTES, NOTES_TABLE, Pair, entry_of, notes, rows};
+use crate::place::Kind;
 use crate::scene::Ran;
 
 /// Two days on the replica, a third and a revision of the second pending.
 fn pending() -> Pair {
-    let pair = Pair::of_notes(2);
+    pending_on(Kind::of_this_run())
+}
+
+fn pending_on(kind: Kind) -> Pair {
+    let pair = Pair::of_notes_on(kind, 2);
     pair.export_range("2024-05-01", "2024-05-02");
     pair.catchup(&[]).exits(0);
     pair.source.psql(
@@ -34,62 +37,68 @@ fn refuses(pair: &Pair, code: i32, words: &[&str]) -> Ran {
 /// A manifest of the revised day that was forged with all its hashes right. The feed is mended afterwards.
 #[track_caller]
 fn forged(pair: &Pair, edit: impl FnOnce(&mut Value), code: i32, words: &[&str]) {
-    let documents = [pair.manifest_path("2024-05-02"), pair.scene.store().join("feed.json")];
-    let bytes = documents.each_ref().map(|path| fs::read(path).expect("read a document"));
+    let documents = [pair.manifest_key("2024-05-02"), "feed.json".to_owned()];
+    let before = documents.each_ref().map(|key| pair.place().content(key));
     pair.forge("2024-05-02", edit);
     refuses(pair, code, words);
-    for (path, bytes) in documents.iter().zip(bytes) {
-        fs::write(path, bytes).expect("mend a document");
+    for (key, content) in documents.iter().zip(before) {
+        pair.place().write(key, &content);
     }
 }
 
 #[test]
 fn a_manifest_that_was_changed_in_place() {
     let pair = pending();
-    let path = pair.manifest_path("2024-05-02");
-    let text = fs::read_to_string(&path).expect("read the manifest");
-    fs::write(&path, text.replace("note", "nota")).expect("write the manifest");
+    let key = pair.manifest_key("2024-05-02");
+    let text = String::from_utf8(pair.place().content(&key)).expect("UTF-8");
+    assert!(text.contains("note"));
+    pair.place().write(&key, text.replace("note", "nota").as_bytes());
     refuses(&pair, 4, &["is not the manifest that feed.json names"]);
 }
 
 #[test]
 fn a_manifest_that_is_gone() {
     let pair = pending();
-    fs::remove_file(pair.manifest_path("2024-05-02")).expect("remove the manifest");
+    pair.place().remove(&pair.manifest_key("2024-05-02"));
     refuses(&pair, 4, &["manifest.json"]);
 }
 
 #[test]
 fn a_part_that_was_cut_or_grown_or_is_gone() {
     let pair = pending();
-    let path = pair.part_path("2024-05-02", "notes");
-    let bytes = fs::read(&path).expect("read the part");
+    let key = pair.part_key("2024-05-02", "notes");
+    let bytes = pair.place().content(&key);
     for length in [0, 1, bytes.len() / 2, bytes.len() - 1] {
-        fs::write(&path, &bytes[..length]).expect("cut the part");
+        pair.place().write(&key, &bytes[..length]);
         refuses(&pair, 4, &["2024-05-02"]);
     }
-    fs::remove_file(&path).expect("remove the part");
+    pair.place().remove(&key);
     refuses(&pair, 4, &["2024-05-02"]);
 }
 
 #[test]
 fn a_part_with_one_flipped_bit() {
     let pair = pending();
-    let path = pair.part_path("2024-05-02", "notes");
-    let bytes = fs::read(&path).expect("read the part");
+    let key = pair.part_key("2024-05-02", "notes");
+    let bytes = pair.place().content(&key);
     for place in (0..bytes.len()).step_by(bytes.len() / 6) {
         let mut flipped = bytes.clone();
         flipped[place] ^= 1;
-        fs::write(&path, flipped).expect("write the part");
+        pair.place().write(&key, &flipped);
         refuses(&pair, 4, &["2024-05-02"]);
     }
+}
+
+/// Puts the rows of the third day in the place of the second day's.
+fn replace_by_another_part(pair: &Pair) {
+    let other = pair.place().content(&pair.part_key("2024-05-03", "notes"));
+    pair.place().write(&pair.part_key("2024-05-02", "notes"), &other);
 }
 
 #[test]
 fn a_part_that_was_swapped_with_another_one() {
     let pair = pending();
-    let other = fs::read(pair.part_path("2024-05-03", "notes")).expect("read another part");
-    fs::write(pair.part_path("2024-05-02", "notes"), other).expect("write the part");
+    replace_by_another_part(&pair);
     refuses(&pair, 4, &["2024-05-02"]);
 }
 
@@ -98,8 +107,7 @@ fn a_part_of_other_rows_under_its_own_right_hashes() {
     // The slice's digest is what the ledger and the day's digest are made of.
     let pair = pending();
     let other = pair.manifest("2024-05-03")["slices"][0].clone();
-    let bytes = fs::read(pair.part_path("2024-05-03", "notes")).expect("read another part");
-    fs::write(pair.part_path("2024-05-02", "notes"), bytes).expect("write the part");
+    replace_by_another_part(&pair);
     pair.forge("2024-05-02", |manifest| {
         let slice = &mut manifest["slices"][0];
         for field in ["rows", "raw_bytes", "stored_bytes"] {
@@ -123,11 +131,11 @@ fn keys_that_leave_the_feed_or_their_day() {
 }
 
 #[test]
-fn a_key_that_is_a_link_out_of_the_store() {
-    let pair = pending();
-    let path = pair.part_path("2024-05-02", "notes");
+fn a_key_that_is_a_link_out_of_a_folder() {
+    let pair = pending_on(Kind::Folder);
+    let path = pair.scene.folder().join("store").join(pair.part_key("2024-05-02", "notes"));
     let outside = pair.scene.folder().join("outside");
-    fs::rename(&path, &outside).expect("move the part out");
+    std::fs::rename(&path, &outside).expect("move the part out");
     std::os::unix::fs::symlink(&outside, &path).expect("link to it");
     let before = pair.replica_rows();
     let refused = pair.catchup(&[]);
@@ -307,10 +315,9 @@ fn a_table_that_the_replicas_configuration_does_not_list_is_left_alone() {
 #[test]
 fn a_head_that_is_no_feed() {
     let pair = pending();
-    let path = pair.scene.store().join("feed.json");
-    let good = fs::read(&path).expect("read feed.json");
+    let good = pair.place().content("feed.json");
     for bad in [&b""[..], b"{}", b"[]", b"<html>not found</html>", &good[..good.len() / 2], b"\xff\xfe", b"null"] {
-        fs::write(&path, bad).expect("write feed.json");
+        pair.place().write("feed.json", bad);
         refuses(&pair, 4, &["feed.json"]);
     }
 }

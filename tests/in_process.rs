@@ -14,20 +14,19 @@ use pgslice::export::plan::{Force, Request, Rules, Shrink};
 use pgslice::export::{self, ExportReport};
 use pgslice::pg::Endpoint;
 use pgslice::progress::Progress;
-use pgslice::store::{self, Access, SharedStore};
+use pgslice::store::SharedStore;
 use tokio_util::sync::CancellationToken;
 
 use crate::scene::Scene;
 
 /// The scene's configuration.
 pub(crate) fn config(scene: &Scene) -> Arc<Config> {
-    Arc::new(config::load(&scene.folder().join("pgslice.toml")).expect("a valid configuration"))
+    Arc::new(config::load(&scene.configuration()).expect("a valid configuration"))
 }
 
 /// The scene's store.
-pub(crate) fn open(scene: &Scene) -> SharedStore {
-    let url = format!("file://{}", scene.store().display());
-    store::open(&url, Access::ReadWrite).expect("open the store")
+pub(crate) async fn open(scene: &Scene) -> SharedStore {
+    scene.place().open().await
 }
 
 pub(crate) fn day(text: &str) -> Day {

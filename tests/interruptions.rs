@@ -15,6 +15,27 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Sessions that a trigger holds inside their transaction.
+const SLEEPING: &str = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+
+#[track_caller]
+fn it_waits_in_the_trigger(pair: &Pair) {
+    eventually("it waits in the trigger", || pair.replica.psql(&format!("SELECT count(*) {SLEEPING}")) == "1");
+}
+
+/// Three published days, and a replica on which a catchup does not get beyond the last row of the second one, until
+/// the trigger `wait` is dropped.
+fn waiting_in_the_second_day() -> Pair {
+    let pair = Pair::of_notes(3);
+    pair.export_range("2024-05-01", "2024-05-03");
+    pair.replica.psql(
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF new.id = 205 THEN PERFORM
+             pg_sleep(60); END IF; RETURN new; END $$;
+         CREATE TRIGGER wait BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION wait()",
+    );
+    pair
+}
+
 /// Every day that the ledger has is whole, and no row is there that no held day has.
 #[track_caller]
 fn assert_whole_days(pair: &Pair) {
@@ -68,16 +89,9 @@ fn killed_within_a_batch_of_revisions_it_leaves_all_or_none() {
          CREATE TRIGGER wait AFTER UPDATE ON notes FOR EACH STATEMENT EXECUTE FUNCTION wait()",
     );
     let running = pair.scene.spawn(&["catchup"]);
-    eventually("it waits in the trigger", || {
-        pair.replica
-            .psql("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'")
-            == "1"
-    });
+    it_waits_in_the_trigger(&pair);
     assert_eq!(running.kill().code, 137);
-    pair.replica.psql(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
-             AND wait_event = 'PgSleep'",
-    );
+    pair.replica.psql(&format!("SELECT pg_terminate_backend(pid) {SLEEPING}"));
     settled(&pair);
     assert_eq!((pair.replica_rows(), pair.ledger("*")), (before, ledger));
     pair.replica.psql("DROP TRIGGER wait ON notes");
@@ -101,17 +115,10 @@ fn settled(pair: &Pair) {
 
 #[test]
 fn a_lost_connection_is_worth_another_try() {
-    let pair = Pair::of_notes(3);
-    pair.export_range("2024-05-01", "2024-05-03");
-    pair.replica.psql(
-        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF new.id = 205 THEN PERFORM
-             pg_sleep(60); END IF; RETURN new; END $$;
-         CREATE TRIGGER wait BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION wait()",
-    );
+    let pair = waiting_in_the_second_day();
     let running = pair.scene.spawn(&["catchup"]);
-    let waits = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
-    eventually("it waits in the trigger", || pair.replica.psql(&format!("SELECT count(*) {waits}")) == "1");
-    pair.replica.psql(&format!("SELECT pg_terminate_backend(pid) {waits}"));
+    it_waits_in_the_trigger(&pair);
+    pair.replica.psql(&format!("SELECT pg_terminate_backend(pid) {SLEEPING}"));
     let lost = running.wait().exits(5);
     assert!(lost.stderr.contains("cannot apply 2024-05-02"), "{lost}");
     assert_eq!(pair.ledger("day"), "2024-05-01");
@@ -123,20 +130,10 @@ fn a_lost_connection_is_worth_another_try() {
 
 #[test]
 fn terminated_it_says_so_and_leaves_whole_days() {
-    let pair = Pair::of_notes(3);
-    pair.export_range("2024-05-01", "2024-05-03");
-    pair.replica.psql(
-        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF new.id = 205 THEN PERFORM
-             pg_sleep(60); END IF; RETURN new; END $$;
-         CREATE TRIGGER wait BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION wait()",
-    );
+    let pair = waiting_in_the_second_day();
     for (signal, code) in [("TERM", 143), ("INT", 130)] {
         let running = pair.scene.spawn(&["catchup"]);
-        eventually("it waits in the trigger", || {
-            pair.replica.psql(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'",
-            ) == "1"
-        });
+        it_waits_in_the_trigger(&pair);
         let sent = std::process::Command::new("kill").args([format!("-{signal}"), running.id().to_string()]).status();
         assert!(sent.expect("run kill").success());
         running.wait().exits(code);

@@ -1,12 +1,10 @@
 //! A source and a replica with one feed between them.
 
-use std::fs;
-use std::path::PathBuf;
-
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::cluster::{self, Database};
+use crate::place::{Kind, Place};
 use crate::scene::{Ran, Scene};
 
 /// The table that most tests are content with, for [`Pair::of_notes`].
@@ -28,25 +26,38 @@ pub(crate) struct Pair {
 impl Pair {
     /// Both databases are made by `schema`; `tables` is TOML.
     pub(crate) fn new(schema: &str, tables: &str) -> Pair {
-        let pair = Pair::with_empty_replica(schema, tables);
-        pair.replica.psql(schema);
-        pair
+        Pair::on(Kind::of_this_run(), schema, tables).with_the_same_tables(schema)
     }
 
     /// Only the source is made by `schema`.
     pub(crate) fn with_empty_replica(schema: &str, tables: &str) -> Pair {
-        let source = cluster::source().create_database("published");
-        source.psql(schema);
-        let replica = cluster::replica().create_database("topped_off");
-        let scene = Scene::new(&format!("{ANY_SHRINK}{tables}")).source(&source).replica(&replica);
-        Pair { source, replica, scene }
+        Pair::on(Kind::of_this_run(), schema, tables)
     }
 
     /// [`NOTES`] on both sides; on the source `days` days from 2024-05-01 on, each with five notes.
     pub(crate) fn of_notes(days: u32) -> Pair {
-        let pair = Pair::new(NOTES, NOTES_TABLE);
+        Pair::of_notes_on(Kind::of_this_run(), days)
+    }
+
+    /// The same with a store of that kind, whatever this run of the tests is about.
+    pub(crate) fn of_notes_on(kind: Kind, days: u32) -> Pair {
+        let pair = Pair::on(kind, NOTES, NOTES_TABLE).with_the_same_tables(NOTES);
         pair.source.psql(&notes(days));
         pair
+    }
+
+    /// Only the source is made by `schema`; the store is of that kind.
+    pub(crate) fn on(kind: Kind, schema: &str, tables: &str) -> Pair {
+        let source = cluster::source().create_database("published");
+        source.psql(schema);
+        let replica = cluster::replica().create_database("topped_off");
+        let scene = Scene::on(kind, &format!("{ANY_SHRINK}{tables}")).source(&source).replica(&replica);
+        Pair { source, replica, scene }
+    }
+
+    fn with_the_same_tables(self, schema: &str) -> Pair {
+        self.replica.psql(schema);
+        self
     }
 
     /// Replaces the tables of the configuration, and whatever else differs from the defaults.
@@ -119,17 +130,21 @@ impl Pair {
         }
     }
 
+    /// Where the feed is.
+    pub(crate) fn place(&self) -> &dyn Place {
+        &**self.scene.place()
+    }
+
     /// feed.json.
     pub(crate) fn head(&self) -> Value {
-        let bytes = fs::read(self.scene.store().join("feed.json")).expect("read feed.json");
-        serde_json::from_slice(&bytes).expect("feed.json is JSON")
+        serde_json::from_slice(&self.place().content("feed.json")).expect("feed.json is JSON")
     }
 
     /// Changes feed.json by hand, as a hostile or broken publisher would.
     pub(crate) fn edit_head(&self, edit: impl FnOnce(&mut Value)) {
         let mut head = self.head();
         edit(&mut head);
-        fs::write(self.scene.store().join("feed.json"), head.to_string()).expect("write feed.json");
+        self.place().write("feed.json", head.to_string().as_bytes());
     }
 
     fn entry(&self, day: &str) -> Value {
@@ -138,23 +153,22 @@ impl Pair {
         days.iter().find(|entry| entry["day"] == day).unwrap_or_else(|| panic!("{day} is not published")).clone()
     }
 
-    /// The file of a day's manifest.
-    pub(crate) fn manifest_path(&self, day: &str) -> PathBuf {
-        self.scene.store().join(self.entry(day)["manifest"]["key"].as_str().expect("a key"))
+    /// The key of a day's manifest.
+    pub(crate) fn manifest_key(&self, day: &str) -> String {
+        self.entry(day)["manifest"]["key"].as_str().expect("a key").to_owned()
     }
 
     /// A day's manifest.
     pub(crate) fn manifest(&self, day: &str) -> Value {
-        let bytes = fs::read(self.manifest_path(day)).expect("read the manifest");
-        serde_json::from_slice(&bytes).expect("the manifest is JSON")
+        serde_json::from_slice(&self.place().content(&self.manifest_key(day))).expect("the manifest is JSON")
     }
 
-    /// The file with the rows of a table's slice.
-    pub(crate) fn part_path(&self, day: &str, table: &str) -> PathBuf {
+    /// The key of the rows of a table's slice.
+    pub(crate) fn part_key(&self, day: &str, table: &str) -> String {
         let manifest = self.manifest(day);
         let slices = manifest["slices"].as_array().expect("slices are a list");
         let slice = slices.iter().find(|slice| slice["table"] == table).expect("the table has a slice");
-        self.scene.store().join(slice["parts"][0]["key"].as_str().expect("a key"))
+        slice["parts"][0]["key"].as_str().expect("a key").to_owned()
     }
 
     /// Rewrites a day's manifest, and its hash in feed.json: what a publisher can do who means harm.
@@ -162,7 +176,7 @@ impl Pair {
         let mut manifest = self.manifest(day);
         edit(&mut manifest);
         let bytes = manifest.to_string();
-        fs::write(self.manifest_path(day), &bytes).expect("write the manifest");
+        self.place().write(&self.manifest_key(day), bytes.as_bytes());
         let sha256 = hex::encode(Sha256::digest(bytes.as_bytes()));
         self.edit_head(|head| entry_of(head, day)["manifest"]["sha256"] = sha256.into());
     }

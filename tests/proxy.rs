@@ -92,11 +92,17 @@ impl Proxy {
 
     /// Waits until a message is held.
     pub(crate) fn holds(&self) {
+        self.holds_so_many(1);
+    }
+
+    /// Waits until that many messages are held, each on a connection of its own.
+    pub(crate) fn holds_so_many(&self, messages: usize) {
         let state = self.gate.state.lock().expect("not poisoned");
         let (state, waited) =
-            self.gate.changed.wait_timeout_while(state, LIMIT, |state| state.held == 0).expect("not poisoned");
+            self.gate.changed.wait_timeout_while(state, LIMIT, |state| state.held < messages).expect("not poisoned");
+        let held = state.held;
         drop(state);
-        assert!(!waited.timed_out(), "no message has come that is to be held");
+        assert!(!waited.timed_out(), "only {held} messages have come that are to be held");
     }
 
     /// Lets go of what is held; nothing is held any more.

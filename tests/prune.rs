@@ -1,8 +1,5 @@
 //! `pgslice prune` on a real feed, with a replica that reads it.
 
-use std::fs;
-use std::path::PathBuf;
-
 use serde_json::{Value, json};
 
 use crate::pair::{NOTES_TABLE, Pair};
@@ -17,45 +14,37 @@ fn published(grace: &str) -> Pair {
     pair
 }
 
-fn directories(pair: &Pair) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(pair.scene.store())
-        .expect("list the store")
-        .map(|entry| entry.expect("an entry"))
-        .filter(|entry| entry.path().is_dir())
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| !name.starts_with('.'))
-        .collect();
-    names.sort();
-    names
-}
-
 fn published_days(pair: &Pair) -> Vec<String> {
     let head = pair.head();
     head["days"].as_array().expect("days").iter().map(|day| day["day"].as_str().expect("a day").to_owned()).collect()
 }
 
-/// The files of the published days and of the retired ones that are not deleted.
-fn files_of(pair: &Pair, day: &str) -> Vec<PathBuf> {
-    let manifest = pair.manifest_path(day);
-    let directory = manifest.parent().expect("a directory");
-    fs::read_dir(directory).expect("list the day").map(|entry| entry.expect("an entry").path()).collect()
+/// The objects of a published day's attempt.
+fn objects_of(pair: &Pair, day: &str) -> Vec<String> {
+    let directory = pair.manifest_key(day).replace("manifest.json", "");
+    pair.place().list().into_iter().filter(|key| key.starts_with(&directory)).collect()
+}
+
+fn are_all_there(pair: &Pair, keys: &[String]) -> bool {
+    keys.iter().all(|key| pair.place().is_there(key))
 }
 
 #[test]
 fn days_are_let_go_first_and_deleted_by_a_later_run() {
     let pair = published("0s");
-    let files = ["2024-05-01", "2024-05-02", "2024-05-03"].map(|day| files_of(&pair, day)).concat();
-    assert_eq!(files.len(), 9);
+    let objects = ["2024-05-01", "2024-05-02", "2024-05-03"].map(|day| objects_of(&pair, day)).concat();
+    assert_eq!(objects.len(), 9);
     let first = pair.scene.pgslice(&["prune", "--keep", "3d"]).exits(0);
     assert!(first.stdout.contains("released 3 days; deleted after "), "{first}");
     assert_eq!(published_days(&pair), ["2024-05-04", "2024-05-05", "2024-05-06"]);
-    assert!(files.iter().all(|file| file.exists()), "the run that lets go deletes nothing");
+    assert!(are_all_there(&pair, &objects), "the run that lets go deletes nothing");
 
     let second = pair.scene.pgslice(&["prune", "--keep", "3d"]).exits(0);
     assert!(second.stdout.contains("deleted 9 objects of 3 retired revisions"), "{second}");
-    assert!(files.iter().all(|file| !file.exists()), "{files:?}");
+    assert!(objects.iter().all(|key| !pair.place().is_there(key)), "{objects:?}");
     assert_eq!(published_days(&pair), ["2024-05-04", "2024-05-05", "2024-05-06"]);
-    assert!(directories(&pair).iter().all(|name| name.as_str() >= "2024-05-04"), "{:?}", directories(&pair));
+    let directories = pair.place().directories();
+    assert!(directories.iter().all(|name| name.as_str() >= "2024-05-04"), "{directories:?}");
 
     let third = pair.scene.pgslice(&["prune", "--keep", "3d"]).exits(0);
     assert!(third.stdout.contains("nothing to release: 3 published days, all within retention"), "{third}");
@@ -67,11 +56,11 @@ fn days_are_let_go_first_and_deleted_by_a_later_run() {
 fn within_their_grace_retired_days_stay_readable() {
     let pair = published("48h");
     let head = pair.head();
-    let files = files_of(&pair, "2024-05-01");
+    let objects = objects_of(&pair, "2024-05-01");
     pair.scene.pgslice(&["prune", "--keep", "3d"]).exits(0);
     let again = pair.scene.pgslice(&["prune", "--keep", "3d"]).exits(0);
     assert!(again.stdout.contains("waiting 2024-05-01 r1: pruned, deleted after "), "{again}");
-    assert!(files.iter().all(|file| file.exists()));
+    assert!(are_all_there(&pair, &objects));
     // A reader that still goes by the head of before can finish.
     pair.edit_head(|now| *now = head);
     pair.catchup(&[]).exits(0);
@@ -124,7 +113,8 @@ fn a_dry_run_prints_exactly_what_the_real_run_then_does() {
         }
     }
     assert_eq!(published_days(&pair), ["2024-05-05", "2024-05-06"]);
-    assert_eq!(directories(&pair).len(), 2, "{:?}", directories(&pair));
+    let directories = pair.place().directories();
+    assert_eq!(directories.len(), 2, "{directories:?}");
 }
 
 #[test]
@@ -141,13 +131,13 @@ fn superseded_revisions_go_but_not_the_parts_that_are_carried() {
         "INSERT INTO notes VALUES (1, '2024-05-01 01:00+00', 'a'); INSERT INTO marks VALUES (1, '2024-05-01 01:00+00')",
     );
     pair.export("2024-05-01");
-    let (old_notes, marks) = (pair.part_path("2024-05-01", "notes"), pair.part_path("2024-05-01", "marks"));
+    let (old_notes, marks) = (pair.part_key("2024-05-01", "notes"), pair.part_key("2024-05-01", "marks"));
     pair.source.psql("UPDATE notes SET body = 'b'");
     pair.export("2024-05-01");
     let pruned = pair.scene.pgslice(&["prune"]).exits(0);
     assert!(pruned.stdout.contains("1 of it stay"), "{pruned}");
-    assert!(!old_notes.exists() && marks.exists());
-    assert_eq!(pair.part_path("2024-05-01", "marks"), marks);
+    assert!(!pair.place().is_there(&old_notes) && pair.place().is_there(&marks));
+    assert_eq!(pair.part_key("2024-05-01", "marks"), marks);
     pair.catchup(&[]).exits(0);
     pair.assert_equal("notes");
     pair.assert_equal("marks");
@@ -156,7 +146,6 @@ fn superseded_revisions_go_but_not_the_parts_that_are_carried() {
 #[test]
 fn what_the_feed_does_not_name_is_never_touched() {
     let pair = published("0s");
-    let store = pair.scene.store();
     let strangers = [
         "2024-05-01x/r1-00000000/manifest.json",
         "2024-05-01/r1-ffffffff/public.notes-2024-05-01.copy.zst",
@@ -167,18 +156,16 @@ fn what_the_feed_does_not_name_is_never_touched() {
         "manifest.json",
     ];
     for name in strangers {
-        let path = store.join(name);
-        fs::create_dir_all(path.parent().expect("a folder")).expect("make a folder");
-        fs::write(path, name).expect("write a file");
+        pair.place().write(name, name.as_bytes());
     }
     for _ in 0..3 {
         pair.scene.pgslice(&["prune", "--keep", "1d"]).exits(0);
     }
     assert_eq!(published_days(&pair), ["2024-05-06"]);
     for name in strangers {
-        assert_eq!(fs::read_to_string(store.join(name)).expect("it is still there"), name);
+        assert_eq!(pair.place().content(name), name.as_bytes());
     }
-    assert!(!store.join("2024-05-02").exists(), "an empty folder goes with its objects");
+    assert!(!pair.place().directories().contains("2024-05-02"), "an empty folder goes with its objects");
 }
 
 #[test]
@@ -197,15 +184,15 @@ fn spans_that_cannot_be_meant_are_mistakes_and_delete_nothing() {
 #[test]
 fn a_damaged_manifest_of_a_retired_day_keeps_its_objects() {
     let pair = published("0s");
-    let (path, part) = (pair.manifest_path("2024-05-01"), pair.part_path("2024-05-01", "notes"));
+    let (manifest, part) = (pair.manifest_key("2024-05-01"), pair.part_key("2024-05-01", "notes"));
     pair.scene.pgslice(&["prune", "--keep", "5d"]).exits(0);
-    let good = fs::read(&path).expect("read the manifest");
-    fs::write(&path, b"{}").expect("damage the manifest");
+    let good = pair.place().content(&manifest);
+    pair.place().write(&manifest, b"{}");
     let refused = pair.scene.pgslice(&["prune", "--keep", "5d"]).exits(4);
-    assert!(refused.stderr.contains("2024-05-01") && part.exists(), "{refused}");
-    fs::write(&path, good).expect("mend the manifest");
+    assert!(refused.stderr.contains("2024-05-01") && pair.place().is_there(&part), "{refused}");
+    pair.place().write(&manifest, &good);
     pair.scene.pgslice(&["prune", "--keep", "5d"]).exits(0);
-    assert!(!part.exists());
+    assert!(!pair.place().is_there(&part));
 }
 
 #[test]

@@ -1,31 +1,34 @@
-//! What a store holds, read as a stranger reads it: plain files, followed from `feed.json`, decoded by `zstd -dc`.
+//! What a store holds, read as a stranger reads it: plain objects, followed from `feed.json`, decoded by `zstd -dc`.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::{Seek, Write};
 use std::process::Command;
+use std::sync::Arc;
 
 use pgslice::feed::{DayEntry, Feed};
 use pgslice::manifest::{Manifest, Slice};
 use sha2::{Digest, Sha256};
+use tempfile::TempDir;
 
+use crate::place::Place;
 use crate::scene::Scene;
 
 /// A published feed.
 #[derive(Debug)]
 pub(crate) struct Published {
-    store: PathBuf,
+    place: Arc<dyn Place>,
 }
 
 impl Published {
     /// What `scene` publishes, as it is whenever it is asked for.
     pub(crate) fn by(scene: &Scene) -> Published {
-        Published { store: scene.store().to_owned() }
+        Published { place: Arc::clone(scene.place()) }
     }
 
     /// The head, or `None` before the first export.
     pub(crate) fn feed_if_any(&self) -> Option<Feed> {
-        let bytes = fs::read(self.store.join("feed.json")).ok()?;
+        let bytes = self.place.read("feed.json")?;
         Some(Feed::parse(&bytes).expect("a readable feed.json"))
     }
 
@@ -54,14 +57,15 @@ impl Published {
     }
 
     fn manifest_of(&self, entry: &DayEntry) -> Manifest {
-        let bytes = self.read(entry.manifest.key.as_str());
+        let bytes = self.place.content(entry.manifest.key.as_str());
         assert_eq!(sha256(&bytes), entry.manifest.sha256, "the manifest of {} is another one", entry.day);
         Manifest::parse(&bytes).expect("a readable manifest")
     }
 
     /// The directory of the attempt that stands for a day.
-    pub(crate) fn directory(&self, day: &str) -> PathBuf {
-        self.path(self.entry(day).manifest.key.as_str()).parent().expect("a key has a directory").to_owned()
+    pub(crate) fn directory(&self, day: &str) -> String {
+        let entry = self.entry(day);
+        entry.manifest.key.as_str().rsplit_once('/').expect("a manifest is in a directory").0.to_owned()
     }
 
     /// The slice of `table` (`schema.name`) on a day.
@@ -75,9 +79,12 @@ impl Published {
     pub(crate) fn rows(&self, day: &str, table: &str) -> Vec<String> {
         let mut rows = Vec::new();
         for part in &self.slice(day, table).parts {
+            let mut stored = tempfile::tempfile().expect("create a temporary file");
+            stored.write_all(&self.place.content(part.key.as_str())).expect("write a temporary file");
+            stored.rewind().expect("go back to its beginning");
             let output = Command::new("zstd")
                 .args(["-q", "-dc"])
-                .arg(self.path(part.key.as_str()))
+                .stdin(stored)
                 .output()
                 .expect("run zstd, which scripts/install-debian installs");
             assert!(output.status.success(), "{}: {}", part.key, String::from_utf8_lossy(&output.stderr));
@@ -100,16 +107,14 @@ impl Published {
 
     /// Every object but the head and its page, by name. What is staged is no object.
     pub(crate) fn objects(&self) -> BTreeSet<String> {
-        let mut objects = BTreeSet::new();
-        collect(&self.store, "", &mut objects);
+        let mut objects = self.place.list();
         objects.retain(|name| name != "feed.json" && name != "index.html");
         objects
     }
 
-    /// How many files are staged: the store's folder for what is not visible yet.
+    /// How many objects are begun that are neither visible nor given up.
     pub(crate) fn staged(&self) -> usize {
-        let Ok(staging) = fs::read_dir(self.store.join(".staging")) else { return 0 };
-        staging.count()
+        self.place.staged()
     }
 
     /// Holds everything that the head names, and everything that is named there, against what is in the store.
@@ -120,21 +125,24 @@ impl Published {
             let manifest = self.manifest_of(entry);
             assert_eq!((manifest.revision, manifest.rows()), (entry.revision, entry.rows), "{}", entry.day);
             for part in manifest.slices.iter().flat_map(|slice| &slice.parts) {
-                let bytes = self.read(part.key.as_str());
+                let bytes = self.place.content(part.key.as_str());
                 assert_eq!(bytes.len() as u64, part.stored_bytes, "{}", part.key);
                 assert_eq!(sha256(&bytes), part.sha256, "{}", part.key);
             }
         }
         for retired in feed.retired.iter().filter(|retired| retired.deleted_at.is_none()) {
-            assert!(self.path(retired.manifest.key.as_str()).exists(), "{} is gone", retired.manifest.key);
+            assert!(self.place.is_there(retired.manifest.key.as_str()), "{} is gone", retired.manifest.key);
         }
     }
 
-    /// Runs `sha256sum -c SHA256SUMS` in a day's directory; the names that it found right.
+    /// Runs `sha256sum -c SHA256SUMS` in a copy of a day's directory; the names that it found right.
     pub(crate) fn checked_sums(&self, day: &str) -> Vec<String> {
+        let directory = self.directory(day);
+        let (of_the_day, _revision) = directory.rsplit_once('/').expect("attempts are below their day");
+        let copy = self.downloaded(&format!("{of_the_day}/"));
         let output = Command::new("sha256sum")
             .args(["-c", "--strict", "SHA256SUMS"])
-            .current_dir(self.directory(day))
+            .current_dir(copy.path().join(directory))
             .output()
             .expect("run sha256sum");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -142,28 +150,15 @@ impl Published {
         text.lines().map(|line| line.strip_suffix(": OK").expect("found right").to_owned()).collect()
     }
 
-    fn path(&self, key: &str) -> PathBuf {
-        self.store.join(key)
-    }
-
-    fn read(&self, key: &str) -> Vec<u8> {
-        fs::read(self.path(key)).unwrap_or_else(|error| panic!("{key}: {error}"))
-    }
-}
-
-fn collect(folder: &Path, prefix: &str, objects: &mut BTreeSet<String>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries {
-        let entry = entry.expect("list the store");
-        let name = entry.file_name().into_string().expect("keys are ASCII");
-        if name.starts_with('.') {
-            continue;
+    /// A folder with the objects whose keys begin with `prefix`.
+    fn downloaded(&self, prefix: &str) -> TempDir {
+        let folder = TempDir::with_prefix("pgslice-downloaded-").expect("create a temporary folder");
+        for key in self.place.list().iter().filter(|key| key.starts_with(prefix)) {
+            let path = folder.path().join(key);
+            fs::create_dir_all(path.parent().expect("a key is below the folder")).expect("make a directory");
+            fs::write(path, self.place.content(key)).expect("write a copy");
         }
-        if entry.file_type().expect("a file's type").is_dir() {
-            collect(&entry.path(), &format!("{prefix}{name}/"), objects);
-        } else {
-            objects.insert(format!("{prefix}{name}"));
-        }
+        folder
     }
 }
 

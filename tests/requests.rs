@@ -21,7 +21,7 @@ const SCHEMA: &str = "create table event (id int primary key, at timestamptz not
 
 /// A feed that has had `count` days up to the end of April 2024 published already.
 async fn publish_history(scene: &Scene, count: u64) {
-    let store = open(scene);
+    let store = open(scene).await;
     let (bytes, version) = store.read(&Key::feed(), 1 << 20).await.expect("read").expect("a feed");
     let mut feed = Feed::parse(&bytes).expect("a head");
     feed.days = (1..=count)
@@ -54,14 +54,14 @@ async fn requests_with(published_days: u64) -> (BTreeMap<Operation, u32>, BTreeM
     replica.psql(SCHEMA);
     let scene = Scene::new(TABLES).source(&source).replica(&replica);
     // An empty feed, made by a day that has no rows and is forgotten again.
-    export(&scene, open(&scene), day("2024-04-30"), Force::No).await.expect("a feed");
+    export(&scene, open(&scene).await, day("2024-04-30"), Force::No).await.expect("a feed");
     publish_history(&scene, published_days).await;
 
-    let exporting = FaultyStore::new(open(&scene));
+    let exporting = FaultyStore::new(open(&scene).await);
     let report =
         export(&scene, Arc::<FaultyStore>::clone(&exporting), day("2024-05-01"), Force::No).await.expect("published");
     assert_eq!(report.days[0].rows, Some(1_000));
-    let catching_up = FaultyStore::new(open(&scene));
+    let catching_up = FaultyStore::new(open(&scene).await);
     catchup(&scene, Arc::<FaultyStore>::clone(&catching_up), Some(day("2024-05-01"))).await.expect("applied");
     assert_eq!(replica.psql("select count(*) from event"), "1000");
     (exporting.requests(), catching_up.requests())

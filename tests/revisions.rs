@@ -1,7 +1,5 @@
 //! Days that were published again: what was added, changed, removed and moved arrives exactly.
 
-use std::fs;
-
 use crate::pair::{NOTES, NOTES_TABLE, Pair, rows};
 
 fn caught_up(days: u32) -> Pair {
@@ -119,12 +117,12 @@ fn revised_days_pending_together_are_one_transaction() {
     pair.export_range("2024-05-01", "2024-05-04");
     let before = pair.replica_state();
     // The last of the four is damaged: then none of them is applied.
-    let part = pair.part_path("2024-05-04", "notes");
-    let bytes = fs::read(&part).expect("read the part");
-    fs::write(&part, &bytes[..bytes.len() - 1]).expect("cut the part");
+    let part = pair.part_key("2024-05-04", "notes");
+    let bytes = pair.place().content(&part);
+    pair.place().write(&part, &bytes[..bytes.len() - 1]);
     pair.catchup(&[]).exits(4);
     assert_eq!(pair.replica_state(), before);
-    fs::write(&part, &bytes).expect("mend the part");
+    pair.place().write(&part, &bytes);
     pair.catchup(&[]).exits(0);
     pair.assert_equal("notes");
     assert_eq!(pair.replica.psql("SELECT count(DISTINCT applied_at) FROM pgslice.ledger"), "1");
@@ -142,7 +140,7 @@ fn an_unchanged_slice_of_a_revised_day_is_not_read_again() {
     let marks = pair.replica.psql("SELECT xmin, ctid FROM marks");
     pair.source.psql("UPDATE notes SET body = 'b'");
     pair.export("2024-05-01");
-    fs::remove_file(pair.part_path("2024-05-01", "marks")).expect("remove the carried part");
+    pair.place().remove(&pair.part_key("2024-05-01", "marks"));
     let report = pair.report(&[], 0);
     assert_eq!(report["days"][0]["tables"]["public.marks"]["origin"], "unchanged");
     assert_eq!(report["days"][0]["tables"]["public.notes"]["origin"], "merged");

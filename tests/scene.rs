@@ -1,25 +1,28 @@
-//! A dataset set up for one test, a folder with its `pgslice.toml` and its store, and the built program run in it.
+//! A dataset set up for one test, a folder with its `pgslice.toml` and a store, and the built program run in it.
 
 use std::fmt;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::cluster::Database;
+use crate::place::{Kind, Place};
 
 /// Longer than any run of a test takes; a run that lasts longer hangs.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// A folder with a `pgslice.toml`, written again by each change, and a `file://` store in `store`.
+/// A folder with a `pgslice.toml`, written again by each change, and a place to publish to.
 #[derive(Debug)]
 pub(crate) struct Scene {
     folder: TempDir,
-    store: PathBuf,
+    place: Arc<dyn Place>,
+    environment: Vec<(&'static str, String)>,
     timezone: String,
     source: Option<String>,
     replica: Option<String>,
@@ -27,13 +30,24 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// A dataset called `scene` in UTC, without source or replica. `sections` is TOML: the `[[table]]`s, and whatever
-    /// else differs from the defaults.
+    /// A dataset called `scene` in UTC, without source or replica, with a store of the kind that this run of the tests
+    /// is about. `sections` is TOML: the `[[table]]`s, and whatever else differs from the defaults.
     pub(crate) fn new(sections: &str) -> Scene {
+        Scene::on(Kind::of_this_run(), sections)
+    }
+
+    /// The same on a folder store, whatever this run is about: for what only a folder can do.
+    pub(crate) fn in_folder(sections: &str) -> Scene {
+        Scene::on(Kind::Folder, sections)
+    }
+
+    /// The same on a store of that kind.
+    pub(crate) fn on(kind: Kind, sections: &str) -> Scene {
         let folder = TempDir::with_prefix("pgslice-scene-").expect("create a temporary folder");
-        let store = folder.path().join("store");
-        let sections = sections.to_owned();
-        Scene { folder, store, timezone: "UTC".to_owned(), source: None, replica: None, sections }.written()
+        let place = kind.place(folder.path());
+        let environment = place.environment();
+        let (timezone, sections) = ("UTC".to_owned(), sections.to_owned());
+        Scene { folder, place, environment, timezone, source: None, replica: None, sections }.written()
     }
 
     /// Publishes from `database`.
@@ -56,8 +70,15 @@ impl Scene {
 
     /// Uses another scene's store: a stranger's feed.
     pub(crate) fn reading(mut self, other: &Scene) -> Scene {
-        self.store.clone_from(&other.store);
+        self.place = Arc::clone(&other.place);
+        self.environment = self.place.environment();
         self.written()
+    }
+
+    /// Runs pgslice with other variables than those that let it write to its place.
+    pub(crate) fn with_environment(mut self, environment: impl IntoIterator<Item = (&'static str, String)>) -> Scene {
+        self.environment = environment.into_iter().collect();
+        self
     }
 
     /// Replaces all of the configuration that [`Scene::new`] was given.
@@ -73,15 +94,27 @@ impl Scene {
 
     fn write(&self) {
         let mut toml = format!("dataset = \"scene\"\ntimezone = \"{}\"\n", self.timezone);
-        let store = format!("file://{}", self.store.display());
-        for (section, url) in [("source", &self.source), ("store", &Some(store)), ("replica", &self.replica)] {
-            if let Some(url) = url {
-                toml.push_str(&format!("\n[{section}]\nurl = \"{url}\"\n"));
-            }
-        }
-        toml.push('\n');
-        toml.push_str(&self.sections);
-        fs::write(self.folder.path().join("pgslice.toml"), toml).expect("write pgslice.toml");
+        let database = |section: &str, url: &Option<String>| {
+            url.as_ref().map(|url| format!("\n[{section}]\nurl = \"{url}\"\n")).unwrap_or_default()
+        };
+        toml.push_str(&database("source", &self.source));
+        toml.push_str(&format!("\n{}", self.place.section()));
+        toml.push_str(&database("replica", &self.replica));
+        toml.push_str(&format!("\n{}", self.sections));
+        fs::write(self.configuration(), toml).expect("write pgslice.toml");
+    }
+
+    /// The path of its `pgslice.toml`.
+    pub(crate) fn configuration(&self) -> PathBuf {
+        self.folder.path().join("pgslice.toml")
+    }
+
+    /// Replaces a text of `pgslice.toml`, which must be there, until the next change writes it again.
+    #[track_caller]
+    pub(crate) fn edit_configuration(&self, from: &str, to: &str) {
+        let toml = fs::read_to_string(self.configuration()).expect("read pgslice.toml");
+        assert!(toml.contains(from), "{from} is not in\n{toml}");
+        fs::write(self.configuration(), toml.replace(from, to)).expect("write pgslice.toml");
     }
 
     /// The folder that the program runs in.
@@ -89,36 +122,36 @@ impl Scene {
         self.folder.path()
     }
 
-    /// The store's folder; the first export creates it.
-    pub(crate) fn store(&self) -> &Path {
-        &self.store
+    /// Where it publishes to; the first export makes it if need be.
+    pub(crate) fn place(&self) -> &Arc<dyn Place> {
+        &self.place
     }
 
     /// Runs pgslice to its end.
     pub(crate) fn pgslice(&self, arguments: &[&str]) -> Ran {
-        pgslice(self.folder(), arguments)
+        self.spawn(arguments).wait()
     }
 
     /// Starts pgslice, for tests that kill it.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Running {
-        spawn(self.folder(), arguments)
+        spawn(self.folder(), arguments, &self.environment)
     }
 }
 
 /// Runs the built pgslice in `folder` to its end, with nothing of the caller's environment but the PATH: no `PG*`, no
 /// `PGSLICE_CONFIG`, and `folder` as its home.
 pub(crate) fn pgslice(folder: &Path, arguments: &[&str]) -> Ran {
-    spawn(folder, arguments).wait()
+    spawn(folder, arguments, &[]).wait()
 }
 
-/// Like [`pgslice`], but leaves it running.
-pub(crate) fn spawn(folder: &Path, arguments: &[&str]) -> Running {
+fn spawn(folder: &Path, arguments: &[&str], environment: &[(&str, String)]) -> Running {
     let mut process = Command::new(env!("CARGO_BIN_EXE_pgslice"))
         .args(arguments)
         .current_dir(folder)
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
         .env("HOME", folder)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -210,6 +243,17 @@ impl Ran {
     pub(crate) fn exits(self, code: i32) -> Ran {
         assert!(self.code == code, "expected exit code {code}\n{self}");
         self
+    }
+
+    /// The only line of results, without the requests that are told behind it when the store is asked by requests.
+    #[track_caller]
+    pub(crate) fn summary(&self) -> &str {
+        let line = self.stdout.strip_suffix('\n').filter(|line| !line.contains('\n'));
+        let line = line.unwrap_or_else(|| panic!("expected one line\n{self}"));
+        match line.rsplit_once(" (") {
+            Some((summary, count)) if count.ends_with(" requests)") => summary,
+            _ => line,
+        }
     }
 }
 

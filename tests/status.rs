@@ -1,8 +1,6 @@
 //! `pgslice status` and `pgslice ls` on real feeds.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -63,7 +61,7 @@ fn status_json_has_exactly_the_documented_fields() {
         summary,
         ["\"2024-05-01\" 2 \"final\" 1", "\"2024-05-02\" 1 \"final\" null", "\"2024-05-05\" 1 \"final\" null"]
     );
-    let size = |day: &str, table| fs::metadata(pair.part_path(day, table)).expect("a part").len();
+    let size = |day: &str, table| pair.place().content(&pair.part_key(day, table)).len();
     let (of_notes, of_marks) = (size("2024-05-02", "notes"), size("2024-05-02", "Marks"));
     assert_eq!(
         days[1]["tables"],
@@ -106,7 +104,7 @@ fn status_needs_no_replica_and_no_source() {
 #[test]
 fn an_empty_feed_and_no_feed_are_two_things() {
     let pair = Pair::new(NOTES, NOTES_TABLE);
-    fs::create_dir(pair.scene.store()).expect("make an empty store");
+    pair.place().make();
     let refused = pair.scene.pgslice(&["status"]).exits(2);
     assert!(refused.stderr.contains("holds no feed.json"), "{refused}");
     // A day that fails leaves an empty feed behind.
@@ -118,23 +116,6 @@ fn an_empty_feed_and_no_feed_are_two_things() {
     }
     assert_eq!((&status["days"], &status["missing"]), (&json!([]), &json!([])));
     pair.catchup(&[]).exits(0);
-}
-
-/// The files below a folder, as keys.
-fn files(folder: &Path) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        for entry in fs::read_dir(next).expect("list a folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.insert(path.strip_prefix(folder).expect("below it").to_string_lossy().into_owned());
-            }
-        }
-    }
-    found
 }
 
 #[test]
@@ -152,24 +133,25 @@ fn ls_lists_exactly_the_objects_of_the_published_days() {
         .collect();
     let listed: BTreeSet<String> = keys.iter().map(|key| (*key).to_owned()).collect();
     assert_eq!(listed.len(), keys.len(), "nothing twice");
-    // What the store has besides: the page for people, the store's own lock, and the retired first revision, but for
-    // the part that the second one carries.
+    // What the store has besides: the page for people, and the retired first revision, but for the part that the second
+    // one carries.
     let first = pair.head()["retired"][0]["manifest"]["key"].as_str().expect("a key").replace("/manifest.json", "");
-    let carried = pair.part_path("2024-05-01", "Marks");
-    assert!(carried.starts_with(pair.scene.store().join(&first)), "the marks were not carried: {}", carried.display());
-    let besides: BTreeSet<String> = files(pair.scene.store())
+    let carried = pair.part_key("2024-05-01", "Marks");
+    assert!(carried.starts_with(&first), "the marks were not carried: {carried}");
+    let stored = pair.place().list();
+    let besides: BTreeSet<String> = stored
         .difference(&listed)
-        .filter(|key| *key != "index.html" && !key.starts_with('.'))
+        .filter(|key| *key != "index.html")
         .map(|key| key.replace(&format!("{first}/"), ""))
         .collect();
     assert_eq!(
         besides.into_iter().collect::<Vec<_>>(),
         ["SHA256SUMS", "manifest.json", "public.notes-2024-05-01.copy.zst"]
     );
-    assert!(listed.is_subset(&files(pair.scene.store())), "{listed:?}");
+    assert!(listed.is_subset(&stored), "{listed:?}");
 
     for object in listing["objects"].as_array().expect("objects") {
-        let bytes = fs::read(pair.scene.store().join(object["key"].as_str().expect("a key"))).expect("read the object");
+        let bytes = pair.place().content(object["key"].as_str().expect("a key"));
         if let Some(size) = object["bytes"].as_u64() {
             assert_eq!(size, bytes.len() as u64, "{object}");
         }
@@ -179,8 +161,7 @@ fn ls_lists_exactly_the_objects_of_the_published_days() {
         }
     }
     let urls = pair.scene.pgslice(&["ls", "--urls"]).exits(0);
-    let expected: Vec<String> =
-        keys.iter().map(|key| format!("file://{}/{key}", pair.scene.store().display())).collect();
+    let expected: Vec<String> = keys.iter().map(|key| format!("{}/{key}", pair.place().url())).collect();
     assert_eq!(urls.stdout.lines().collect::<Vec<_>>(), expected);
     let told = pair.scene.pgslice(&["ls"]).exits(0);
     assert_eq!(told.stdout.lines().count(), keys.len());

@@ -2,11 +2,11 @@
 //!
 //! | hand | where | hands on |
 //! |---|---|---|
-//! | fetcher | task | ranges of whole frames, up to 4 MiB stored unless one frame is larger; queue of 1 |
+//! | fetcher | tasks | ranges of whole frames, up to 4 MiB stored unless one frame is larger, four at a time in order |
 //! | decoder | blocking thread | the rows of one frame, held against the manifest; queue of 1 |
 //! | consumer | the caller's thread | |
 //!
-//! Memory: up to 3 ranges and 3 frames of rows. Every frame is checked before its rows are handed on; the part's SHA-256
+//! Memory: 16 MiB of ranges, unless one range is larger, and 3 frames of rows. Every frame is checked before its rows are handed on; the part's SHA-256
 //! and the slice's totals are checked at its end, so a consumer must not commit before [`Rows::pull`] said `None`. A
 //! queue that ends without that word is an error.
 
@@ -16,18 +16,20 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc as tasks;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc as tasks};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::codec::{Decoder, Tally};
 use crate::error::{Class, Failure};
-use crate::layout::Key;
 use crate::manifest::{Frame, Part, Slice};
 use crate::store::{SharedStore, StoreError};
 
 /// Stored bytes per read, unless one frame is larger.
 const RANGE_BYTES: u64 = 4 << 20;
-/// How often a range is asked for before its error is believed.
-const ATTEMPTS: u32 = 4;
+/// Ranges that are being read, or are read and wait for the decoder.
+const AHEAD: usize = 4;
+/// Their bytes together; a range that is larger passes alone.
+const AHEAD_BYTES: u32 = 16 << 20;
 
 /// The rows of one slice, frame by frame.
 pub struct Rows {
@@ -45,13 +47,15 @@ enum Event {
 impl Rows {
     /// Starts fetching. Dropping the result stops it.
     pub fn of(slice: &Slice, store: &SharedStore, runtime: &Handle) -> Rows {
-        let (ranges_in, ranges_out) = tasks::channel(1);
+        // One range is in the decoder's hand.
+        let (ranges_in, ranges_out) = tasks::channel(AHEAD - 1);
         let (events_in, events_out) = sync_channel(1);
         let (store, slice) = (Arc::clone(store), Arc::new(slice.clone()));
         let fetched = Arc::clone(&slice);
-        runtime.spawn(async move { fetch(&*store, &fetched.parts, &ranges_in).await });
+        runtime.spawn(async move { fetch(store, &fetched.parts, &ranges_in).await });
+        let handle = runtime.clone();
         runtime.spawn_blocking(move || {
-            let last = match decode(&slice, ranges_out, &events_in) {
+            let last = match decode(&slice, ranges_out, &handle, &events_in) {
                 Ok(()) => Event::Complete,
                 Err(error) => Event::Failed(error),
             };
@@ -81,11 +85,12 @@ impl Rows {
     }
 }
 
-/// A run of whole frames of one part.
+/// A run of whole frames of one part, on its way.
 struct Range {
     part: usize,
     frames: std::ops::Range<usize>,
-    bytes: Result<Bytes, StoreError>,
+    reading: AbortOnDropHandle<Result<Bytes, StoreError>>,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 fn ranges(part: &Part) -> Vec<std::ops::Range<usize>> {
@@ -102,34 +107,30 @@ fn ranges(part: &Part) -> Vec<std::ops::Range<usize>> {
     ranges
 }
 
-async fn fetch(store: &dyn crate::store::Store, parts: &[Part], ranges_in: &tasks::Sender<Range>) {
+async fn fetch(store: SharedStore, parts: &[Part], ranges_in: &tasks::Sender<Range>) {
+    let room = Arc::new(Semaphore::new(AHEAD_BYTES as usize));
     for (index, part) in parts.iter().enumerate() {
         for frames in ranges(part) {
             let offset = part.frames.get(frames.start).map_or(0, |frame| frame.offset);
             let length = part.frames[frames.clone()].iter().map(|frame| frame.stored_bytes).sum();
-            let bytes = read_range(store, &part.key, offset, length).await;
-            let failed = bytes.is_err();
-            if ranges_in.send(Range { part: index, frames, bytes }).await.is_err() || failed {
-                return;
-            }
+            let share = u32::try_from(length).unwrap_or(u32::MAX).min(AHEAD_BYTES);
+            // Never closed.
+            let room = Arc::clone(&room).acquire_many_owned(share).await.ok();
+            // The decoder stops at the first failure; nothing is asked for after that.
+            let Ok(slot) = ranges_in.reserve().await else { return };
+            let (store, key) = (Arc::clone(&store), part.key.clone());
+            let reading = tokio::spawn(async move { store.read_range(&key, offset, length).await });
+            slot.send(Range { part: index, frames, reading: AbortOnDropHandle::new(reading), _room: room });
         }
     }
 }
 
-async fn read_range(store: &dyn crate::store::Store, key: &Key, offset: u64, length: u64) -> Result<Bytes, StoreError> {
-    let mut attempt = 1;
-    loop {
-        match store.read_range(key, offset, length).await {
-            Err(error) if error.is_transient() && attempt < ATTEMPTS => {
-                tokio::time::sleep(std::time::Duration::from_millis(100 << attempt)).await;
-                attempt += 1;
-            }
-            other => return other,
-        }
-    }
-}
-
-fn decode(slice: &Slice, mut ranges: tasks::Receiver<Range>, events: &SyncSender<Event>) -> anyhow::Result<()> {
+fn decode(
+    slice: &Slice,
+    mut ranges: tasks::Receiver<Range>,
+    runtime: &Handle,
+    events: &SyncSender<Event>,
+) -> anyhow::Result<()> {
     let mut decoder = Decoder::new()?;
     let mut tally = Tally::default();
     let mut hasher = Sha256::new();
@@ -137,7 +138,7 @@ fn decode(slice: &Slice, mut ranges: tasks::Receiver<Range>, events: &SyncSender
         let mut next = 0;
         while next < part.frames.len() {
             let range = ranges.blocking_recv().ok_or_else(|| anyhow::anyhow!("the fetcher of {} stopped", part.key))?;
-            let bytes = range.bytes.map_err(|error| unreadable(part, error))?;
+            let bytes = runtime.block_on(range.reading)?.map_err(|error| unreadable(part, error))?;
             anyhow::ensure!(range.part == index && range.frames.start == next, "ranges of {} out of order", part.key);
             hasher.update(&bytes);
             let base = part.frames[next].offset;

@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::day::Day;
 use crate::error::{Class, Failure};
 use crate::feed::{DayEntry, Feed};
-use crate::figures::{counted, human_count};
+use crate::figures::{after_requests, counted, human_count};
 use crate::head;
 use crate::manifest::Manifest;
 use crate::pg::catalog::{self, Relation};
@@ -87,6 +87,8 @@ pub struct CatchupReport {
     pub newest: Option<Day>,
     /// Pending days that must wait for a missing one.
     pub waiting: usize,
+    /// Requests that the store was sent; absent for a folder.
+    pub requests: Option<u64>,
     /// Why the run did not end with everything applied and fresh.
     pub stopped: Option<Stop>,
 }
@@ -234,6 +236,7 @@ pub async fn run(
         }
     }
     progress.end();
+    report.requests = store.requests();
     report.stopped = stop(&feed, config, hole, beyond_newest, waiting, now);
     Ok(report)
 }
@@ -661,6 +664,7 @@ impl CatchupReport {
             days: Vec::new(),
             newest: feed.newest,
             waiting: 0,
+            requests: None,
             stopped: None,
         }
     }
@@ -690,7 +694,7 @@ impl CatchupReport {
             }
             (days, true) => format!("{} would be applied ({newest})", counted(days, "day")),
         };
-        lines.push(format!("{}: {summary}", self.dataset));
+        lines.push(format!("{}: {summary}{}", self.dataset, after_requests(self.requests)));
         lines
     }
 }

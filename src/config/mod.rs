@@ -4,7 +4,9 @@
 mod names;
 mod parse;
 mod reader;
+mod size;
 mod span;
+mod store;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -14,10 +16,10 @@ use std::path::PathBuf;
 use chrono::TimeDelta;
 
 use crate::day::Zone;
-use crate::layout::Layout;
 
 pub use parse::{ConfigError, Problem, find, load, parse};
 pub use span::{parse_days, parse_span};
+pub use store::{AllowHttp, Checksum, Encryption, S3Config, SingleWriter, StoreConfig};
 
 /// One dataset, as configured. Which sections a command needs is that command's business.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,15 +42,6 @@ pub struct Config {
     pub tables: Vec<TableConfig>,
     /// `[replica]`.
     pub replica: ReplicaConfig,
-}
-
-/// `[store]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreConfig {
-    /// Where the feed is.
-    pub url: Option<String>,
-    /// How day directories are named.
-    pub layout: Layout,
 }
 
 /// `[export]`

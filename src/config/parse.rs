@@ -9,12 +9,9 @@ use chrono::TimeDelta;
 use toml::de::DeTable;
 
 use super::reader::{Document, line_of, shortened};
-use super::{
-    Config, ExportConfig, ReplicaConfig, RetentionConfig, StoreConfig, Unsettled, parse_days, parse_span, tables,
-};
+use super::{Config, ExportConfig, ReplicaConfig, RetentionConfig, Unsettled, parse_days, parse_span, store, tables};
 use crate::day::Zone;
 use crate::error::{Class, Failure};
-use crate::layout::Layout;
 
 /// The environment variable that names the file.
 const ENVIRONMENT: &str = "PGSLICE_CONFIG";
@@ -183,20 +180,12 @@ pub(super) fn read(document: &Document<'_>, path: &Path) -> Config {
         dataset: dataset.to_owned(),
         timezone: timezone.unwrap_or(Zone::UTC),
         source_url: source.field("url").and_then(|field| field.text()).map(str::to_owned),
-        store: store(document),
+        store: store::read(document, path),
         export: export(document),
         retention: retention(document),
         tables: tables::read(document),
         replica: replica(document),
     }
-}
-
-fn store(document: &Document<'_>) -> StoreConfig {
-    let store = document.section("store");
-    let url = store.field("url").and_then(|field| field.text());
-    let layout =
-        store.field("layout").and_then(|field| field.choice(&[("flat", Layout::Flat), ("hive", Layout::Hive)]));
-    StoreConfig { url: url.map(str::to_owned), layout: layout.unwrap_or_default() }
 }
 
 fn export(document: &Document<'_>) -> ExportConfig {

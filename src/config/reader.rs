@@ -277,6 +277,31 @@ impl<'d, 't> Field<'d, 't> {
         number
     }
 
+    /// `true` or `false`.
+    pub(super) fn boolean(&self) -> Option<bool> {
+        let DeValue::Boolean(written) = self.value else {
+            self.refuse_kind("true or false");
+            return None;
+        };
+        Some(*written)
+    }
+
+    /// Names with a text each, in the order of the names.
+    pub(super) fn pairs(&self, wanted: &str) -> Option<Vec<(&'t str, &'t str)>> {
+        let DeValue::Table(entries) = self.value else {
+            self.refuse_kind(wanted);
+            return None;
+        };
+        let mut pairs = Vec::new();
+        for (name, value) in entries {
+            match value.get_ref() {
+                DeValue::String(text) => pairs.push((name.get_ref().as_ref(), text.as_ref())),
+                _ => self.refuse_kind(wanted),
+            }
+        }
+        Some(pairs)
+    }
+
     /// One of a few words.
     pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
         let words: Vec<String> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();

@@ -6,6 +6,7 @@ use toml::de::DeTable;
 use super::reader::Document;
 use super::*;
 use crate::error::{Class, Failure};
+use crate::layout::Layout;
 
 /// What a configuration cannot do without, so that a test writes only what it is about.
 const BASE: &str = "dataset = \"d\"\n";
@@ -49,87 +50,7 @@ fn names(config: &Config) -> Vec<&str> {
     config.tables.iter().map(|table| table.name.as_str()).collect()
 }
 
-mod examples {
-    use super::*;
-
-    #[test]
-    fn every_example_is_accepted() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
-        let mut seen = Vec::new();
-        for entry in std::fs::read_dir(folder).expect("the examples") {
-            let path = entry.expect("an entry").path();
-            load(&path).unwrap_or_else(|error| panic!("{error}"));
-            seen.push(path.file_name().expect("a file").to_string_lossy().into_owned());
-        }
-        for name in ["full.toml", "minimal.toml", "replica.toml"] {
-            assert!(seen.iter().any(|file| file == name), "{name} is missing among {seen:?}");
-        }
-    }
-
-    #[test]
-    fn the_full_example_names_every_key_in_its_section() {
-        let text = example("full.toml");
-        let root = DeTable::parse(&text).expect("TOML");
-        let document = Document::new(&text, root.get_ref());
-        super::super::parse::read(&document, Path::new("full.toml"));
-        let known = document.known_keys();
-        for expected in [("", "timezone"), ("export", "jobs"), ("table", "where"), ("replica", "max-age")] {
-            assert!(known.contains(&expected), "{expected:?} is not among {known:?}");
-        }
-        for (section, key) in known {
-            assert!(names_key(&text, section, key), "{section}.{key} is not in config/full.toml");
-        }
-    }
-
-    /// Whether a line of `section` sets `key`, be it behind a `#`.
-    fn names_key(text: &str, section: &str, key: &str) -> bool {
-        let mut current = "";
-        text.lines().any(|line| {
-            if line.starts_with('[') {
-                current = line.trim_matches(['[', ']']);
-            }
-            let setting = line.trim_start_matches(['#', ' ']).split_once(" = ");
-            current == section && setting.is_some_and(|(name, _)| name == key)
-        })
-    }
-
-    #[test]
-    fn what_the_full_example_leaves_behind_a_hash_is_valid_too() {
-        let text: String = example("full.toml")
-            .lines()
-            .filter(|line| !line.starts_with("column-timezone"))
-            .map(|line| match line.strip_prefix("# ") {
-                Some(setting) if setting.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) => {
-                    format!("{setting}\n")
-                }
-                _ => format!("{line}\n"),
-            })
-            .collect();
-        let config = parsed(&text);
-        assert_eq!(config.replica.max_age, Some(TimeDelta::hours(36)));
-        assert_eq!(config.tables[0].key, ["id", "timestamp"]);
-        assert_eq!(config.tables[0].inheritance, Inheritance::Only);
-    }
-
-    #[test]
-    fn the_values_of_the_full_example_are_the_defaults() {
-        let (full, minimal) = (parsed(&example("full.toml")), parsed(&example("minimal.toml")));
-        assert_eq!(full.timezone, minimal.timezone);
-        assert_eq!(full.store.layout, minimal.store.layout);
-        assert_eq!(full.export, minimal.export);
-        assert_eq!(full.retention, minimal.retention);
-        assert_eq!(full.tables[0], minimal.tables[0]);
-        assert_eq!(full.replica.max_age, minimal.replica.max_age);
-    }
-
-    #[test]
-    fn a_replica_lists_tables_without_rules() {
-        let config = parsed(&example("replica.toml"));
-        assert_eq!(config.source_url, None);
-        assert!(config.tables.iter().all(|table| table.rows.is_none()));
-        assert_eq!(names(&config), ["messages", "users_messages", "packages_messages", "users", "packages"]);
-    }
-}
+mod examples;
 
 mod accepted {
     use super::*;
@@ -181,7 +102,7 @@ mod accepted {
                 dataset: text("data.nom_mer-2"),
                 timezone: "Europe/Paris".parse().expect("a zone"),
                 source_url: Some(text("postgres://a")),
-                store: StoreConfig { url: Some(text("file:///b")), layout: Layout::Hive },
+                store: StoreConfig { layout: Layout::Hive, ..StoreConfig::at("file:///b") },
                 export: ExportConfig {
                     jobs: 64,
                     compression_level: 19,
@@ -213,10 +134,54 @@ mod accepted {
     }
 
     #[test]
+    fn every_setting_of_a_bucket_reaches_the_configuration() {
+        let settings = r#"
+            url = "s3://b/p"
+            ca-file = "ca.pem"
+            max-rate = "1kB/s"
+            single-writer = true
+            endpoint = "http://localhost:9000"
+            region = "eu"
+            path-style = false
+            profile = "p"
+            storage-class = "GLACIER_IR"
+            sse = "aws:kms"
+            kms-key-id = "k"
+            tags = { b = "2", a = "1" }
+            checksum = "crc64nvme"
+            part-size = "5MiB"
+            max-parts = 1000"#;
+        let text = |text: &str| Some(text.to_owned());
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            parsed(&with_setting("store", settings)).store,
+            StoreConfig {
+                ca_file: Some("ca.pem".into()),
+                max_rate: Some(1_000),
+                single_writer: SingleWriter::Yes,
+                s3: S3Config {
+                    endpoint: text("http://localhost:9000"),
+                    region: text("eu"),
+                    path_style: Some(false),
+                    profile: text("p"),
+                    storage_class: text("GLACIER_IR"),
+                    encryption: Some(Encryption::Kms(text("k"))),
+                    tags: vec![pair("a", "1"), pair("b", "2")],
+                    checksum: Checksum::Crc64Nvme,
+                    part_bytes: 5 << 20,
+                    max_parts: 1_000,
+                },
+                ..StoreConfig::at("s3://b/p")
+            }
+        );
+    }
+
+    #[test]
     fn the_defaults_are_those_of_the_documentation() {
         let config = parsed(&with_table(""));
         assert_eq!(config.timezone, Zone::UTC);
-        assert_eq!(config.store, StoreConfig { url: None, layout: Layout::Flat });
+        assert_eq!(config.store, StoreConfig::default());
+        assert_eq!((config.store.s3.part_bytes, config.store.s3.max_parts), (16 << 20, 10_000));
         let export = ExportConfig {
             jobs: 2,
             compression_level: 3,
@@ -336,9 +301,43 @@ mod refusals {
 
     #[test]
     fn keys_of_the_design_that_this_version_does_not_know() {
-        refused(&with_setting("store", "region = \"eu\""), 3, "store.region", "unknown key");
         refused(&with_table("natural-key = [\"id\"]"), 4, "table.natural-key", "unknown key");
         refused(&with_setting("export", "unsettled = \"wait\""), 3, "export.unsettled", "not \"wait\"");
+    }
+
+    #[test]
+    fn keys_of_another_kind_of_store() {
+        let store = |url: &str, setting: &str| with_setting("store", &format!("{setting}\nurl = \"{url}\""));
+        refused(&store("file:///a", "region = \"eu\""), 3, "store.region", "belongs to s3://");
+        refused(
+            &store("file:///a", "ca-file = \"ca.pem\""),
+            3,
+            "store.ca-file",
+            "belongs to s3:// and https:// and http://",
+        );
+        refused(&store("https://a", "single-writer = true"), 3, "store.single-writer", "belongs to s3://");
+        refused(&store("s3://a", "allow-http = true"), 3, "store.allow-http", "belongs to https:// and http://");
+    }
+
+    #[test]
+    fn values_that_no_store_takes() {
+        for (setting, key, words) in [
+            ("part-size = \"4MiB\"", "store.part-size", "from \"5MiB\" to \"5GiB\""),
+            ("part-size = \"16M\"", "store.part-size", "such as \"16MiB\""),
+            ("max-parts = 10001", "store.max-parts", "from 1 to 10000"),
+            ("max-rate = \"50MB\"", "store.max-rate", "such as \"50MB/s\""),
+            ("endpoint = \"s3.example.org\"", "store.endpoint", "such as \"https://s3.example.org\""),
+            ("endpoint = \"https://u:secret@host\"", "store.endpoint", "user or password"),
+            ("storage-class = \"a b\"", "store.storage-class", "name of a class"),
+            ("sse = \"kms\"", "store.sse", "must be \"AES256\" or \"aws:kms\""),
+            ("kms-key-id = \"k\"", "store.kms-key-id", "needs sse"),
+            ("tags = [\"a\"]", "store.tags", "{ team = "),
+            ("tags = { a = 1 }", "store.tags", "{ team = "),
+            ("tags = { a = \"&\" }", "store.tags", "stores refuse"),
+            ("path-style = \"yes\"", "store.path-style", "true or false"),
+        ] {
+            refused(&with_setting("store", &format!("{setting}\nurl = \"s3://a\"")), 3, key, words);
+        }
     }
 
     #[test]

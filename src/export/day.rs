@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use chrono::Utc;
@@ -11,9 +10,10 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
+use super::lock;
 use super::plan::{self, Candidate, Comparison, Decision, Force, Rules, Why};
 use super::settle::{self, Settlement};
-use super::slice::{self, Staged};
+use super::slice::{self, Hands, Staged, StagedPart};
 use super::snapshot::{self, SliceFacts, Snapshot};
 use crate::config::{Config, Unsettled};
 use crate::day::{Day, Window};
@@ -21,15 +21,11 @@ use crate::error::{Class, Failure, class_of};
 use crate::feed::{DayEntry, Feed, ManifestRef, Pulse, SourceIdentity};
 use crate::head;
 use crate::layout::{AttemptDirectory, Key, sums_beside};
-use crate::manifest::{self, Manifest, Part, Slice, SliceFormat, State, Taken};
+use crate::manifest::{self, Manifest, Slice, SliceFormat, State, Taken};
 use crate::pg::{Endpoint, PgError, Session};
 use crate::progress::Progress;
-use crate::store::{SharedStore, create_verified, finish_verified};
+use crate::store::{SharedStore, StoreError, create_verified, finish_verified};
 use crate::table::SourceTable;
-
-/// How often the lock of a day is tried, and how long to wait in between: two seconds in all.
-const LOCK_ATTEMPTS: u32 = 20;
-const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// What every day of a run shares.
 #[derive(Clone)]
@@ -126,7 +122,7 @@ impl Exporter {
 
     /// Locks the day, checks that it may be exported, and takes its snapshot. Writes nothing.
     async fn make_ready<'c>(&self, client: &'c Client, day: Day, window: Window) -> anyhow::Result<Ready<'c>> {
-        lock_day(client, &self.config.dataset, day).await?;
+        lock::day(client, &self.config.dataset, day).await?;
 
         let facts = settle::source_facts(client).await?;
         if window.end > facts.now {
@@ -207,21 +203,22 @@ impl Attempt<'_> {
                 (self.publish_manifest(slices, revision, state, &mut created).await, Change::Published)
             }
             (Ok(Decision::Settle { revision }), Some(published)) => {
-                discard(read).await?;
+                only_room(discard(read).await);
                 let carried = published.slices.iter().map(|slice| carry(slice, slice, published)).collect();
                 (self.publish_manifest(Ok(carried), revision, state, &mut created).await, Change::Settled)
             }
             (Ok(Decision::Unchanged | Decision::Settle { .. }), _) => {
-                discard(read).await?;
+                only_room(discard(read).await);
                 let entry = self.feed.day(self.day).ok_or_else(|| anyhow!("{} is not published", self.day))?;
                 return Ok((entry.clone(), Change::Unchanged));
             }
-            (Err(refusal), _) => {
-                discard(read).await?;
-                return Err(refusal.into());
-            }
+            (Err(refusal), _) => return Err(after_discarding(read, refusal.into()).await),
         };
         let entry = match written {
+            Ok(_) if self.exporter.cancel.is_cancelled() => {
+                self.remove(&created).await;
+                return Err(PgError::Cancelled.into());
+            }
             Ok(entry) => entry,
             Err(error) => {
                 self.remove(&created).await;
@@ -269,28 +266,41 @@ impl Attempt<'_> {
         }
         read.sort_by_key(|(index, _)| *index);
         let read: Vec<ReadSlice> = read.into_iter().map(|(_, slice)| slice).collect();
-        if let Some(error) = failure {
-            discard(read).await?;
-            return Err(error);
+        match failure {
+            Some(error) => Err(after_discarding(read, error).await),
+            None => Ok(read),
         }
-        Ok(read)
     }
 
     /// Makes the parts visible, or carries published ones that hold the same rows. `created` lists what may be in the
     /// store already, whatever the outcome.
     async fn publish_parts(&self, read: Vec<ReadSlice>, created: &mut Vec<Key>) -> anyhow::Result<Vec<Slice>> {
         let mut slices = Vec::new();
-        for ReadSlice { slice, staged } in read {
-            if let Some(carried) = self.carried(&slice) {
-                staged.upload.abort().await?;
-                slices.push(carried);
-            } else {
-                created.push(staged.key.clone());
-                finish_verified(&*self.exporter.store, &staged.key, staged.encoded.stored_bytes, staged.upload).await?;
-                slices.push(slice);
+        let mut waiting = VecDeque::from(read);
+        while let Some(ReadSlice { slice, staged }) = waiting.pop_front() {
+            match self.publish_slice(slice, staged, created).await {
+                Ok(slice) => slices.push(slice),
+                Err(error) => return Err(after_discarding(waiting, error).await),
             }
         }
         Ok(slices)
+    }
+
+    async fn publish_slice(&self, slice: Slice, staged: Staged, created: &mut Vec<Key>) -> anyhow::Result<Slice> {
+        if let Some(carried) = self.carried(&slice) {
+            only_room(staged.abort().await);
+            return Ok(carried);
+        }
+        let mut parts = VecDeque::from(staged.parts);
+        while let Some(StagedPart { key, encoded, upload }) = parts.pop_front() {
+            created.push(key.clone());
+            let finished = finish_verified(&*self.exporter.store, &key, encoded.stored_bytes, upload).await;
+            if let Err(error) = finished {
+                let rest = slice::abort_all(parts.into_iter().map(|part| part.upload).collect()).await;
+                return Err(slice::not_removed(error.into(), rest));
+            }
+        }
+        Ok(slice)
     }
 
     /// Writes SHA256SUMS, then the manifest.
@@ -392,11 +402,26 @@ fn carry(slice: &Slice, old: &Slice, published: &Manifest) -> Slice {
     }
 }
 
-async fn discard(read: Vec<ReadSlice>) -> anyhow::Result<()> {
+/// Gives up what was staged; the first error is returned when all was tried.
+async fn discard(read: impl IntoIterator<Item = ReadSlice>) -> Result<(), StoreError> {
+    let mut outcome = Ok(());
     for ReadSlice { staged, .. } in read {
-        staged.upload.abort().await?;
+        let aborted = staged.abort().await;
+        outcome = outcome.and(aborted);
     }
-    Ok(())
+    outcome
+}
+
+/// What was staged and is not needed costs only room where it cannot be removed.
+fn only_room(removed: Result<(), StoreError>) {
+    if let Err(left) = removed {
+        tracing::warn!("what was read again and is not needed is left in the store, invisible: {left}");
+    }
+}
+
+async fn after_discarding(read: impl IntoIterator<Item = ReadSlice>, error: anyhow::Error) -> anyhow::Error {
+    let discarded = discard(read).await;
+    slice::not_removed(error, discarded)
 }
 
 /// One of the connections that read slices.
@@ -460,10 +485,10 @@ impl Worker {
         };
         let table = &self.tables[index];
         let copy = format!("copy ({}) to stdout", table.select(&self.tables, zone, day, window));
-        let key = self.directory.part(&table.relation.schema, &table.relation.name, None);
+        let hands = Hands { progress: &self.exporter.progress, cancel: &self.cancel };
+        let names = self.directory.parts(&table.relation.schema, &table.relation.name);
         let level = table.config.compression_level.unwrap_or(config.export.compression_level);
-        let (session, staged) =
-            slice::stage(session, copy, &*self.exporter.store, key, level, &self.exporter.progress).await;
+        let (session, staged) = slice::stage(session, copy, &*self.exporter.store, names, level, hands).await;
         (session, staged.map(|staged| ReadSlice { slice: self.describe(table, facts, &staged), staged }))
     }
 
@@ -481,39 +506,14 @@ impl Worker {
             format: SliceFormat::Text,
             rows: staged.tally.rows,
             raw_bytes: staged.tally.raw_bytes,
-            stored_bytes: staged.encoded.stored_bytes,
+            stored_bytes: staged.parts.iter().map(|part| part.encoded.stored_bytes).sum(),
             min_time: facts.min_time,
             max_time: facts.max_time,
             rows_digest: staged.tally.digest,
             taken: None,
-            parts: vec![Part {
-                key: staged.key.clone(),
-                stored_bytes: staged.encoded.stored_bytes,
-                sha256: staged.encoded.sha256.clone(),
-                frames: staged.encoded.frames.clone(),
-            }],
+            parts: staged.parts.iter().map(StagedPart::describe).collect(),
         }
     }
-}
-
-/// Two exporters of one day exclude each other; different days never do. The lock lives as long as the connection; the
-/// server may take a moment to notice that the connection of a run that has just ended is gone.
-async fn lock_day(client: &Client, dataset: &str, day: Day) -> anyhow::Result<()> {
-    let name = Sha256::digest(format!("pgslice {dataset}").as_bytes());
-    let dataset_key = i32::from_be_bytes([name[0], name[1], name[2], name[3]]);
-    let day_key = i32::try_from(day.days_since(Day::EPOCH)).unwrap_or(i32::MAX);
-    let sql = "select pg_catalog.pg_try_advisory_lock($1, $2)";
-    for _ in 0..LOCK_ATTEMPTS {
-        let row = client.query_one(sql, &[&dataset_key, &day_key]).await.map_err(PgError::from)?;
-        if row.get::<_, bool>(0) {
-            return Ok(());
-        }
-        tokio::time::sleep(LOCK_PAUSE).await;
-    }
-    Err(Failure::new(Class::Locked, format!("another run is exporting {day} of {dataset}"))
-        .meaning("this run left the day alone")
-        .next("wait for the other run; its lock ends with its connection to the source")
-        .into())
 }
 
 fn not_ended(day: Day, window: Window, config: &Config) -> Failure {

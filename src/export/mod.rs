@@ -1,10 +1,11 @@
 //! Export: days of the source into the feed.
 //!
 //! [`run`] is the story; [`plan`] decides which days, and what a day that was read amounts to (pure); [`day`]
-//! publishes one day; [`settle`] tells whether anything could still add rows to it; [`snapshot`] locks the tables
+//! publishes one day; [`lock`] keeps writers apart; [`settle`] tells whether anything could still add rows to it; [`snapshot`] locks the tables
 //! and takes the snapshot that every reader shares; [`slice`] moves one table's rows into its object.
 
 pub mod day;
+pub mod lock;
 pub mod plan;
 pub mod run;
 pub mod settle;

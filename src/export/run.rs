@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::day::{Day, Window};
 use crate::error::{Class, Failure, class_of, describe};
 use crate::feed::{Feed, Pulse};
+use crate::figures::{after_requests, human_bytes, human_count};
 use crate::head;
 use crate::manifest::State;
 use crate::pg::{Endpoint, PgError};
@@ -49,6 +50,8 @@ pub struct ExportReport {
     pub days: Vec<DayReport>,
     /// What `--prune` did afterwards.
     pub pruned: Option<PruneReport>,
+    /// Requests that the store was sent; absent for a folder.
+    pub requests: Option<u64>,
 }
 
 /// What became of a day.
@@ -138,6 +141,7 @@ pub async fn run(
         dry_run: false,
         days: Vec::new(),
         pruned: None,
+        requests: None,
     };
     for candidate in candidates {
         if cancel.is_cancelled() {
@@ -154,7 +158,11 @@ pub async fn run(
         // The heartbeat: readers can tell a quiet feed from a dead exporter, and from one that fails each night.
         head::change(&*store, Pulse::Beat(Utc::now()), |feed| Ok(feed.clone()), |_| false).await?;
     }
-    report.sequence = head::read(&*store).await?.map(|(feed, _)| feed.sequence);
+    // Only told: the days stand, whether or not it can be read once more.
+    if let Ok(Some((feed, _))) = head::read(&*store).await {
+        report.sequence = Some(feed.sequence);
+    }
+    report.requests = store.requests();
     Ok(report)
 }
 
@@ -195,6 +203,7 @@ pub async fn plan(
         dry_run: true,
         days: candidates.iter().map(day).collect(),
         pruned: None,
+        requests: None,
     })
 }
 
@@ -289,7 +298,6 @@ fn log_day(day: &DayReport) {
 impl DayReport {
     /// The day in one line, for people.
     pub fn line(&self) -> String {
-        use crate::figures::{human_bytes, human_count};
         if let Some(error) = &self.error {
             return format!("{} failed: {}", self.day, error.message);
         }
@@ -348,6 +356,6 @@ impl ExportReport {
             parts.push(format!("{failed} failed"));
         }
         let summary = if parts.is_empty() { "nothing is due".to_owned() } else { parts.join(", ") };
-        format!("{}: {summary}", self.dataset)
+        format!("{}: {summary}{}", self.dataset, after_requests(self.requests))
     }
 }

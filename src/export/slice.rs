@@ -1,4 +1,4 @@
-//! One table's rows, from the server's COPY into an object that is not visible yet.
+//! One table's rows, from the server's COPY into objects that are not visible yet.
 //!
 //! Three hands, each with its own bounded queue to the next:
 //!
@@ -17,16 +17,17 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use anyhow::Context;
-use bytes::Bytes;
 use tokio::sync::mpsc as tasks;
 use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
 
-use crate::codec::{Chunk, CodecError, Encoded, Encoder, Gatherer, NotALine, Tally};
+use crate::codec::{Chunk, CodecError, Encoded, Encoder, Gatherer, NotALine, Piece, Tally};
 use crate::error::{Class, Failure};
-use crate::layout::Key;
+use crate::layout::{Key, PartNames};
+use crate::manifest::Part;
 use crate::pg::{PgError, Session};
 use crate::progress::Progress;
-use crate::store::{Store, Upload};
+use crate::store::{Store, StoreError, Upload};
 
 /// Chunks waiting between reader and encoder.
 const CHUNKS_QUEUED: usize = 2;
@@ -37,12 +38,63 @@ const BLOCKS_QUEUED: usize = 2;
 pub struct Staged {
     /// Its rows; the server counted as many.
     pub tally: Tally,
-    /// Its stored bytes.
-    pub encoded: Encoded,
+    /// Its parts, at least one; more where a store limits the size of an object.
+    pub parts: Vec<StagedPart>,
+}
+
+/// A part that is written whole.
+pub struct StagedPart {
     /// Where it will be.
     pub key: Key,
+    /// Its stored bytes.
+    pub encoded: Encoded,
     /// The object, not visible yet.
     pub upload: Box<dyn Upload>,
+}
+
+impl StagedPart {
+    /// The part as a manifest names it.
+    pub fn describe(&self) -> Part {
+        let Encoded { stored_bytes, sha256, frames } = self.encoded.clone();
+        Part { key: self.key.clone(), stored_bytes, sha256, frames }
+    }
+}
+
+impl Staged {
+    /// Gives up: nothing becomes visible.
+    ///
+    /// # Errors
+    /// The store's first; the other parts were given up nevertheless.
+    pub async fn abort(self) -> Result<(), StoreError> {
+        abort_all(self.parts.into_iter().map(|part| part.upload).collect()).await
+    }
+}
+
+/// `error`, and beside it that staged bytes stay: they only cost room.
+pub fn not_removed(error: anyhow::Error, removed: Result<(), StoreError>) -> anyhow::Error {
+    match removed {
+        Ok(()) => error,
+        Err(abort) => error.context(format!("(what was written could not be removed: {abort})")),
+    }
+}
+
+/// Aborts every upload; the first error is returned when all were tried.
+pub async fn abort_all(uploads: Vec<Box<dyn Upload>>) -> Result<(), StoreError> {
+    let mut outcome = Ok(());
+    for upload in uploads {
+        let aborted = upload.abort().await;
+        outcome = outcome.and(aborted);
+    }
+    outcome
+}
+
+/// What all hands share with the run.
+#[derive(Clone, Copy)]
+pub struct Hands<'r> {
+    /// Counts rows as they arrive.
+    pub progress: &'r Progress,
+    /// Ends them.
+    pub cancel: &'r CancellationToken,
 }
 
 /// Why a hand stopped.
@@ -58,59 +110,104 @@ enum Stopped {
     NeighbourGone,
 }
 
-/// Reads `copy` (a `COPY (…) TO STDOUT` statement) through `session` into an upload to `key`. The session comes back
-/// unless its thread panicked; after a failure it may be unusable.
+/// Reads `copy` (a `COPY (…) TO STDOUT` statement) through `session` into uploads of the names `names`: several where
+/// the store limits the size of an object. The session comes back unless its thread panicked; after a failure it may be
+/// unusable.
 ///
 /// # Errors
 /// The server's, the store's; class Integrity when the rows that arrived are not as many as the server says it sent.
-/// The upload is aborted then.
+/// The uploads are aborted then.
 pub async fn stage(
     mut session: Session,
     copy: String,
     store: &dyn Store,
-    key: Key,
+    names: PartNames,
     level: i32,
-    progress: &Progress,
+    hands: Hands<'_>,
 ) -> (Option<Session>, anyhow::Result<Staged>) {
-    let mut upload = match store.upload(&key).await {
-        Ok(upload) => upload,
-        Err(error) => return (Some(session), Err(error.into())),
-    };
+    let mut uploader = Uploader { store, names, open: None, parts: Vec::new() };
+    // A store that refuses is noticed before the source is made to work.
+    if let Err(error) = uploader.begin().await {
+        return (Some(session), Err(error));
+    }
     let (chunks_in, chunks_out) = sync_channel(CHUNKS_QUEUED);
-    let (blocks_in, mut blocks_out) = tasks::channel(BLOCKS_QUEUED);
-    let counter = progress.clone();
+    let (pieces_in, mut pieces_out) = tasks::channel(BLOCKS_QUEUED);
+    let counter = hands.progress.clone();
     let reader = spawn_blocking(move || {
         let outcome = read(&mut session, &copy, &chunks_in, &counter);
         (session, outcome)
     });
-    let encoder = spawn_blocking(move || encode(level, &chunks_out, &blocks_in));
+    let part_limit = store.max_object_bytes();
+    let encoder = spawn_blocking(move || encode(level, part_limit, &chunks_out, &pieces_in));
 
     let mut uploaded = Ok(());
-    while let Some(block) = blocks_out.recv().await {
-        if let Err(error) = upload.write(block).await {
-            uploaded = Err(error);
+    while let Some(piece) = pieces_out.recv().await {
+        // A store may take its time; the end of the run does not wait for it.
+        uploaded =
+            hands.cancel.run_until_cancelled(uploader.take(piece)).await.unwrap_or(Err(PgError::Cancelled.into()));
+        if uploaded.is_err() {
             break;
         }
     }
-    drop(blocks_out);
+    drop(pieces_out);
     let encoded = encoder.await;
     let (session, read) = match reader.await {
         Ok((session, read)) => (Some(session), read),
-        Err(panic) => return (None, give_up(upload, anyhow::Error::new(panic)).await),
+        Err(panic) => return (None, uploader.give_up(anyhow::Error::new(panic)).await),
     };
     let outcome = match (uploaded, encoded, read) {
-        (Err(store), _, _) => Err(anyhow::Error::new(store).context(format!("cannot write {key}"))),
+        (Err(error), _, _) => Err(error),
         (Ok(()), Err(panic), _) => Err(anyhow::Error::new(panic)),
         (Ok(()), Ok(Err(Stopped::Codec(error))), _) => {
-            Err(anyhow::Error::new(error).context(format!("cannot encode {key}")))
+            Err(anyhow::Error::new(error).context(format!("cannot encode {}", uploader.names.key(1))))
         }
         (Ok(()), Ok(_), Err(Stopped::Server(error))) => Err(error.into()),
         (Ok(()), Ok(_), Err(error)) | (Ok(()), Ok(Err(error)), Ok(_)) => Err(error.into()),
-        (Ok(()), Ok(Ok(encoded)), Ok((tally, counted))) => check_count(tally, counted).map(|()| (tally, encoded)),
+        (Ok(()), Ok(Ok(())), Ok((tally, counted))) => check_count(tally, counted).map(|()| tally),
     };
     match outcome {
-        Ok((tally, encoded)) => (session, Ok(Staged { tally, encoded, key, upload })),
-        Err(error) => (session, give_up(upload, error).await),
+        Ok(tally) => (session, Ok(Staged { tally, parts: uploader.parts })),
+        Err(error) => (session, uploader.give_up(error).await),
+    }
+}
+
+/// Blocks into one upload per part.
+struct Uploader<'s> {
+    store: &'s dyn Store,
+    names: PartNames,
+    open: Option<(Key, Box<dyn Upload>)>,
+    parts: Vec<StagedPart>,
+}
+
+impl Uploader<'_> {
+    /// The upload of the part that is being written.
+    async fn begin(&mut self) -> anyhow::Result<&mut (Key, Box<dyn Upload>)> {
+        if self.open.is_none() {
+            let key = self.names.key(u32::try_from(self.parts.len() + 1)?);
+            let upload = self.store.upload(&key).await?;
+            self.open = Some((key, upload));
+        }
+        self.open.as_mut().context("an upload is open")
+    }
+
+    async fn take(&mut self, piece: Piece) -> anyhow::Result<()> {
+        let (key, upload) = self.begin().await?;
+        let named = || format!("cannot write {key}");
+        match piece {
+            Piece::Block(block) => upload.write(block.into()).await.with_context(named)?,
+            Piece::End(encoded) => {
+                upload.seal().await.with_context(named)?;
+                self.parts.extend(self.open.take().map(|(key, upload)| StagedPart { key, encoded, upload }));
+            }
+        }
+        Ok(())
+    }
+
+    async fn give_up<T>(self, error: anyhow::Error) -> anyhow::Result<T> {
+        let open = self.open.into_iter().map(|(_, upload)| upload);
+        let uploads = open.chain(self.parts.into_iter().map(|part| part.upload)).collect();
+        let removed = abort_all(uploads).await;
+        Err(not_removed(error, removed))
     }
 }
 
@@ -123,13 +220,6 @@ fn check_count(tally: Tally, counted: u64) -> anyhow::Result<()> {
         .meaning("the slice was discarded; nothing of the day is visible")
         .next("run again; if it repeats, something between here and the server changes the stream")
         .into())
-}
-
-async fn give_up<T>(upload: Box<dyn Upload>, error: anyhow::Error) -> anyhow::Result<T> {
-    match upload.abort().await {
-        Ok(()) => Err(error),
-        Err(abort) => Err(error).with_context(|| format!("(what was written could not be removed: {abort})")),
-    }
 }
 
 fn read(
@@ -152,9 +242,9 @@ fn read(
     Ok((tally, counted))
 }
 
-fn encode(level: i32, chunks: &Receiver<Chunk>, blocks: &tasks::Sender<Bytes>) -> Result<Encoded, Stopped> {
-    let mut hand_on = |block: Vec<u8>| blocks.blocking_send(block.into()).map_err(|_| Stopped::NeighbourGone);
-    let mut encoder = Encoder::new(level)?;
+fn encode(level: i32, part_limit: u64, chunks: &Receiver<Chunk>, pieces: &tasks::Sender<Piece>) -> Result<(), Stopped> {
+    let mut hand_on = |piece: Piece| pieces.blocking_send(piece).map_err(|_| Stopped::NeighbourGone);
+    let mut encoder = Encoder::new(level, part_limit)?;
     while let Ok(chunk) = chunks.recv() {
         encoder.chunk(&chunk, &mut hand_on)?;
     }

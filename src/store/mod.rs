@@ -13,12 +13,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::config::StoreConfig;
 use crate::error::{Class, Failure};
 use crate::layout::Key;
 
 pub mod fs;
+pub mod http;
+mod run;
+pub mod s3;
 mod verified;
 
+pub use run::for_run;
 pub use verified::{create_verified, finish_verified};
 
 /// The identity of an object's content as the store tells it; equal versions mean equal content.
@@ -51,6 +56,15 @@ pub enum StoreError {
         key: Key,
         /// What is wrong with its size.
         problem: String,
+    },
+    /// The object is there, in an archive that must give it out first.
+    #[error("cannot read {key}")]
+    Archived {
+        /// The object.
+        key: Key,
+        /// Where it is, and how to get it out.
+        #[source]
+        source: anyhow::Error,
     },
     /// The store refuses this user.
     #[error("{what}: permission denied")]
@@ -87,8 +101,11 @@ impl StoreError {
         match self {
             StoreError::NotFound(_) | StoreError::Size { .. } => Class::Integrity,
             StoreError::Denied { .. } => Class::Permission,
-            StoreError::Transient { .. } => Class::Transient,
-            StoreError::Exists(_) | StoreError::Other { .. } => Class::Other,
+            StoreError::Transient { .. } | StoreError::Archived { .. } => Class::Transient,
+            StoreError::Exists(_) => Class::Other,
+            StoreError::Other { source, .. } => {
+                source.downcast_ref::<Failure>().map_or(Class::Other, |failure| failure.class)
+            }
         }
     }
 
@@ -107,6 +124,16 @@ pub trait Store: Send + Sync {
     /// The public address of an object: what `pgslice ls --urls` prints.
     fn object_url(&self, key: &Key) -> String {
         format!("{}/{key}", self.url().trim_end_matches('/'))
+    }
+
+    /// The most bytes that an object can have.
+    fn max_object_bytes(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// How many requests it was sent so far, repeated ones included; `None` for a store that takes none.
+    fn requests(&self) -> Option<u64> {
+        None
     }
 
     /// A whole small object and its version; `None` if there is none.
@@ -140,7 +167,8 @@ pub trait Store: Send + Sync {
     async fn delete(&self, keys: &[Key]) -> Result<(), StoreError>;
 }
 
-/// An object being written. Dropped without [`Upload::finish`] it is aborted as well as a drop can.
+/// An object being written. Dropped without [`Upload::finish`] it is aborted as well as a drop can; a call of
+/// [`Upload::write`] or [`Upload::seal`] may be dropped half-way if [`Upload::abort`] follows.
 #[async_trait]
 pub trait Upload: Send {
     /// Appends bytes.
@@ -152,6 +180,12 @@ pub trait Upload: Send {
     /// [`StoreError::Exists`] when an object of that name is there; anything else leaves it unknown whether the
     /// object is.
     async fn finish(self: Box<Self>) -> Result<(), StoreError>;
+
+    /// Says that everything is written, and sees to it that the finish is short, however large the object. It may be
+    /// far off: until then the upload holds little memory.
+    async fn seal(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Gives up: nothing becomes visible, and what was written so far is removed.
     async fn abort(self: Box<Self>) -> Result<(), StoreError>;
@@ -174,61 +208,73 @@ pub fn is_there(url: &str) -> bool {
     fs::path_of(url).map_or(true, |path| path.exists())
 }
 
-/// Opens the store at `url`: `file:///absolute/path`, percent-encoded.
+/// Opens the store that `config` names: `file:///absolute/path`, percent-encoded,
+/// `s3://bucket/prefix`, or `https://host/path` to read.
 ///
 /// # Errors
-/// Class Usage for a URL that names no folder, and for a folder that is missing (see [`Access`]); else the class of
-/// the system's error. No text of a URL that may hold credentials is repeated.
-pub fn open(url: &str, access: Access) -> Result<SharedStore, Failure> {
-    let example = "write it as file:///srv/feed, with an absolute path";
+/// Class Usage for a URL that names no store, for a folder that is missing (see [`Access`]), and for a store that
+/// cannot keep the contract; else the class of the store's error. No text of a URL that may hold credentials is
+/// repeated.
+pub async fn open(config: &StoreConfig, access: Access) -> anyhow::Result<SharedStore> {
+    let url = config.url.as_deref().unwrap_or_default();
+    let example = "write it as file:///srv/feed, with an absolute path, or as s3://bucket/prefix";
     let Some((scheme, _)) = url.split_once(':').filter(|(scheme, _)| scheme.bytes().all(|b| b.is_ascii_alphanumeric()))
     else {
-        return Err(Failure::new(Class::Usage, "store.url is not a URL").next(example));
+        return Err(Failure::new(Class::Usage, "store.url is not a URL").next(example).into());
     };
-    match scheme.to_ascii_lowercase().as_str() {
+    Ok(match scheme.to_ascii_lowercase().as_str() {
         "file" => {
             let path = fs::path_of(url)
                 .map_err(|problem| Failure::new(Class::Usage, format!("store.url {url:?} {problem}")).next(example))?;
-            Ok(Arc::new(fs::FolderStore::open(&path, access)?))
+            Arc::new(fs::FolderStore::open(&path, access)?)
         }
-        "s3" | "http" | "https" => Err(Failure::new(
-            Class::Usage,
-            format!("store.url is an {scheme}:// address, but this version reads and writes folders only"),
-        )
-        .next("use a file:/// folder, and any tool that copies or serves folders to carry it further")),
-        _ => Err(Failure::new(Class::Usage, "store.url has an unknown scheme").next(example)),
-    }
+        "s3" => Arc::new(s3::S3Store::open(url, config, access).await?),
+        "http" | "https" => match access {
+            Access::ReadOnly => Arc::new(http::HttpStore::open(url, config)?),
+            Access::ReadWrite => {
+                return Err(Failure::new(
+                    Class::Usage,
+                    format!("store.url is an {scheme}:// address, and such a feed is read only"),
+                )
+                .meaning("nothing was attempted")
+                .next("publish to s3://bucket/prefix, or to a folder that a web server shows")
+                .into());
+            }
+        },
+        _ => return Err(Failure::new(Class::Usage, "store.url has an unknown scheme").next(example).into()),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn refusal(url: &str) -> Failure {
-        match open(url, Access::ReadWrite) {
+    async fn refusal(url: &str) -> Failure {
+        match open(&StoreConfig::at(url), Access::ReadWrite).await {
             Ok(store) => panic!("{url} was opened as {}", store.url()),
-            Err(refusal) => refusal,
+            Err(refusal) => refusal.downcast().expect("a classified failure"),
         }
     }
 
-    #[test]
-    fn buckets_and_web_servers_are_refused_without_repeating_credentials() {
-        for url in ["s3://user:secret@bucket/x", "https://user:secret@host/x", "HTTP://user:secret@host/"] {
-            let refusal = refusal(url);
-            assert_eq!(refusal.class, Class::Usage);
-            assert!(refusal.what.contains("folders only"), "{}", refusal.what);
-            assert!(refusal.next.is_some() && !format!("{refusal:?}").contains("secret"), "{refusal:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_the_url_of_a_folder_is_refused_with_an_example() {
-        for url in
-            ["", "/srv/feed", "srv/feed", "./a:b", "file:feed", "file://feed", "file:///a%zz", "ftp://host/", ":x"]
-        {
-            let refusal = refusal(url);
+    #[tokio::test]
+    async fn what_is_not_the_url_of_a_store_is_refused_with_an_example_and_without_repeating_credentials() {
+        for url in [
+            "",
+            "/srv/feed",
+            "srv/feed",
+            "./a:b",
+            "file:feed",
+            "file://feed",
+            "file:///a%zz",
+            "ftp://u:secret@host/",
+            ":x",
+            "s3://",
+            "s3://user:secret@bucket/x",
+        ] {
+            let refusal = refusal(url).await;
             assert_eq!(refusal.class, Class::Usage, "{url}");
-            assert!(refusal.next.is_some_and(|next| next.contains("file:///srv/feed")), "{url}");
+            let told = format!("{refusal:?}");
+            assert!(told.contains("://") && refusal.next.is_some() && !told.contains("secret"), "{told}");
         }
     }
 }

@@ -163,6 +163,14 @@ impl Store for FaultyStore {
         self.inner.object_url(key)
     }
 
+    fn max_object_bytes(&self) -> u64 {
+        self.inner.max_object_bytes()
+    }
+
+    fn requests(&self) -> Option<u64> {
+        self.inner.requests()
+    }
+
     async fn read(&self, key: &Key, max_bytes: u64) -> Result<Option<(Bytes, Version)>, StoreError> {
         let (found, fault) = call(&self.state, Operation::Read, self.inner.read(key, max_bytes)).await?;
         Ok(found.map(|(bytes, version)| (damaged(bytes, fault), version)))
@@ -209,6 +217,10 @@ struct FaultyUpload {
 impl Upload for FaultyUpload {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         call(&self.state, Operation::Write, self.inner.write(bytes)).await.map(|_| ())
+    }
+
+    async fn seal(&mut self) -> Result<(), StoreError> {
+        self.inner.seal().await
     }
 
     async fn finish(self: Box<Self>) -> Result<(), StoreError> {

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pgslice::error::Class;
+use pgslice::config::StoreConfig;
+use pgslice::error::{Class, Failure};
 use pgslice::layout::Key;
 use pgslice::store::fs::FolderStore;
 use pgslice::store::{self, Access, SharedStore, Store, StoreError, Swap};
@@ -34,7 +35,17 @@ impl Folders {
 
     /// A store in a folder of its own.
     pub(crate) fn store(&self) -> SharedStore {
-        Arc::new(opened(&self.path()))
+        self.store_at(&self.path())
+    }
+
+    /// A store at one of the paths.
+    pub(crate) fn store_at(&self, path: &Path) -> SharedStore {
+        Arc::new(opened(path))
+    }
+
+    /// The folder that all of them lie in.
+    pub(crate) fn root(&self) -> &Path {
+        self.above.path()
     }
 }
 
@@ -268,18 +279,25 @@ async fn a_store_opened_to_read_reads_and_changes_nothing() {
     assert_eq!(tree(&path), before);
 }
 
+/// The store at a url, as a command opens it.
+fn open(url: &str, access: Access) -> Result<SharedStore, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let opened = runtime.block_on(store::open(&StoreConfig::at(url), access));
+    opened.map_err(|error| error.downcast::<Failure>().expect("a classified failure"))
+}
+
 #[test]
 fn a_missing_folder_is_created_to_publish_and_missed_to_read() {
     let folders = Folders::new();
     let path = folders.path();
     let url = format!("file://{}", path.display());
-    let Err(missed) = store::open(&url, Access::ReadOnly) else { panic!("there is nothing to read") };
+    let Err(missed) = open(&url, Access::ReadOnly) else { panic!("there is nothing to read") };
     assert_eq!(missed.class, Class::Usage);
     assert!(missed.what.contains(path.to_str().expect("ASCII")) && missed.next.is_some(), "{missed:?}");
     assert!(!path.exists());
-    assert_eq!(store::open(&url, Access::ReadWrite).expect("created").url(), url);
-    store::open(&url, Access::ReadWrite).expect("opened again");
-    store::open(&url, Access::ReadOnly).expect("there now");
+    assert_eq!(open(&url, Access::ReadWrite).expect("created").url(), url);
+    open(&url, Access::ReadWrite).expect("opened again");
+    open(&url, Access::ReadOnly).expect("there now");
 }
 
 #[test]
@@ -287,7 +305,7 @@ fn the_parents_of_a_missing_folder_are_named_but_not_created() {
     let folders = Folders::new();
     let parent = folders.path();
     let url = format!("file://{}/feed", parent.display());
-    let Err(missed) = store::open(&url, Access::ReadWrite) else { panic!("the parent is missing") };
+    let Err(missed) = open(&url, Access::ReadWrite) else { panic!("the parent is missing") };
     assert_eq!(missed.class, Class::Usage);
     assert!(missed.what.contains(parent.to_str().expect("ASCII")), "{}", missed.what);
     assert!(!missed.what.contains(&format!("{}/feed", parent.display())), "the parent: {}", missed.what);
@@ -301,7 +319,7 @@ fn a_file_is_not_a_folder() {
     std::fs::write(&path, "a file").expect("written");
     let url = format!("file://{}", path.display());
     for access in [Access::ReadWrite, Access::ReadOnly] {
-        let Err(refused) = store::open(&url, access) else { panic!("it is a file") };
+        let Err(refused) = open(&url, access) else { panic!("it is a file") };
         assert_eq!(refused.class, Class::Usage);
         assert!(refused.what.contains("is not a folder"), "{}", refused.what);
     }
@@ -313,9 +331,8 @@ fn an_odd_path_is_opened_by_its_escaped_url_and_tells_it() {
     let path = folders.path().with_file_name("Tägliche Kopie #1 100%");
     let escaped = "T%C3%A4gliche%20Kopie%20%231%20100%25";
     let url = format!("file://{}/{escaped}", path.parent().expect("a parent").display());
-    let store = store::open(&url, Access::ReadWrite).expect("opened");
+    assert_eq!(open(&url, Access::ReadWrite).expect("opened").url(), url);
     assert!(path.is_dir());
-    assert_eq!(store.url(), url);
 }
 
 /// The folder that a child process of these tests works in.

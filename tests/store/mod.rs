@@ -2,6 +2,8 @@
 
 pub(crate) mod faulty;
 pub(crate) mod folder;
+mod http;
+pub(crate) mod s3;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -75,8 +77,8 @@ pub(crate) async fn reads_conform(make: impl AsyncFn() -> (SharedStore, SharedSt
     }
 }
 
-async fn ends(name: &str, check: impl Future<Output = ()>) {
-    tokio::time::timeout(PATIENCE, check).await.unwrap_or_else(|_| panic!("{name}: did not end within {PATIENCE:?}"));
+async fn ends<T>(name: &str, check: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, check).await.unwrap_or_else(|_| panic!("{name}: did not end within {PATIENCE:?}"))
 }
 
 fn key(text: &str) -> Key {
@@ -159,13 +161,8 @@ async fn an_upload_never_replaces(store: SharedStore) {
     assert_eq!(content(&*store, &object).await, "first");
 }
 
-async fn of_racing_uploads_one_wins_and_the_object_is_its_own(store: SharedStore) {
-    let object = key("day/part");
-    let mut racers = JoinSet::new();
-    for racer in 0..8 {
-        let (store, object) = (store.clone(), object.clone());
-        racers.spawn(async move { (upload(&*store, &object, &noise(300_000, racer)).await, racer) });
-    }
+/// Of writers that raced for one name: the number of the one that made the object. All others were told that it exists.
+async fn the_only_winner(racers: JoinSet<(Result<(), StoreError>, u64)>) -> u64 {
     let mut winners = Vec::new();
     for (outcome, racer) in racers.join_all().await {
         match outcome {
@@ -174,6 +171,17 @@ async fn of_racing_uploads_one_wins_and_the_object_is_its_own(store: SharedStore
         }
     }
     let [winner] = winners[..] else { panic!("{winners:?} won") };
+    winner
+}
+
+async fn of_racing_uploads_one_wins_and_the_object_is_its_own(store: SharedStore) {
+    let object = key("day/part");
+    let mut racers = JoinSet::new();
+    for racer in 0..8 {
+        let (store, object) = (store.clone(), object.clone());
+        racers.spawn(async move { (upload(&*store, &object, &noise(300_000, racer)).await, racer) });
+    }
+    let winner = the_only_winner(racers).await;
     assert!(content(&*store, &object).await == noise(300_000, winner));
 }
 
@@ -192,14 +200,7 @@ async fn of_racing_creations_one_wins(store: SharedStore) {
         let (store, object) = (store.clone(), object.clone());
         racers.spawn(async move { (store.create(&object, format!("{racer}").into()).await, racer) });
     }
-    let mut winners = Vec::new();
-    for (outcome, racer) in racers.join_all().await {
-        match outcome {
-            Ok(()) => winners.push(racer),
-            Err(error) => assert!(matches!(error, StoreError::Exists(_)), "{error}"),
-        }
-    }
-    let [winner] = winners[..] else { panic!("{winners:?} won") };
+    let winner = the_only_winner(racers).await;
     assert_eq!(content(&*store, &object).await, winner.to_string());
 }
 
