@@ -71,7 +71,7 @@ esac
 command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 target=${CARGO_TARGET_DIR:-$root/target}
 if [ ! -x "$target/debug/pgslice" ]; then
-    say "Building pgslice for the first time: about 10 minutes on two cores."
+    say "Building pgslice for the first time: this takes several minutes."
 fi
 # The S3 server comes with it whatever STORE says: so the dependencies have the same features as for the tests, and are
 # compiled once.

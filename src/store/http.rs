@@ -166,9 +166,9 @@ impl HttpStore {
                     _ => self.setback(key, Refusal::Later { failure: ended_early(), wait: None }),
                 });
             };
-            let skipped = usize::try_from(skip).map_or(chunk.len(), |skip| skip.min(chunk.len()));
-            skip -= skipped as u64;
-            let mut kept = chunk.slice(skipped..);
+            let dropped = usize::try_from(skip).map_or(chunk.len(), |skip| skip.min(chunk.len()));
+            skip -= dropped as u64;
+            let mut kept = chunk.slice(dropped..);
             kept.truncate(usize::try_from(missing).unwrap_or(usize::MAX));
             missing -= kept.len() as u64;
             taken.extend_from_slice(&kept);
