@@ -24,15 +24,22 @@ use pgslice::{catchup, check, export, report, retention, status};
 /// How often it is asked whether the dataset's lock is still held.
 const LOCK_WATCH: Duration = Duration::from_secs(1);
 
+/// How long connections have to say goodbye.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     report::init_log(&cli.global);
     let interrupt = Interrupt::default();
-    let outcome = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")
-        .and_then(|runtime| runtime.block_on(run(cli.command, &cli.global, &interrupt)));
+    let outcome =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime").and_then(
+            |runtime| {
+                let outcome = runtime.block_on(Box::pin(run(cli.command, &cli.global, &interrupt)));
+                // What was given up may still be waiting for a server.
+                runtime.shutdown_timeout(LAST_WORDS);
+                outcome
+            },
+        );
     let class = match outcome {
         Ok(()) => return ExitCode::SUCCESS,
         // What failed because the run was being ended is not worth telling.
@@ -75,7 +82,7 @@ async fn run_export(
     global: &Global,
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
-    let source = Endpoint::parse(configured(config.source_url.as_ref(), "source.url", &config)?)?;
+    let source = source_endpoint(&config)?;
     let today = config.timezone.day_of(Utc::now());
     let request = match (args.date, args.from, args.to) {
         (Some(date), _, _) => Request::Day(date.on(today)),
@@ -97,7 +104,7 @@ async fn run_export(
     }
     let store = open_store(&config, if args.dry_run { Access::ReadOnly } else { Access::ReadWrite }, interrupt).await?;
     if !args.dry_run {
-        only_writer(&config, interrupt).await?;
+        only_writer(&config, &source, interrupt).await?;
     }
     let mut outcome = if args.dry_run {
         export::run::plan(&config, &source, Some(&*store), request).await?
@@ -129,8 +136,8 @@ async fn run_prune(config: &Config, args: &PruneArgs, global: &Global, interrupt
         false => (retention::Mode::Apply, Access::ReadWrite),
     };
     let store = open_store(config, access, interrupt).await?;
-    if !args.dry_run {
-        only_writer(config, interrupt).await?;
+    if !args.dry_run && config.store.single_writer == SingleWriter::Yes {
+        only_writer(config, &source_endpoint(config)?, interrupt).await?;
     }
     let outcome = retention::prune(&store, &rules, Utc::now(), mode).await?;
     report::print(global, &outcome, &outcome.lines())?;
@@ -138,8 +145,7 @@ async fn run_prune(config: &Config, args: &PruneArgs, global: &Global, interrupt
 }
 
 async fn run_catchup(config: &Config, args: CatchupArgs, global: &Global, interrupt: &Interrupt) -> anyhow::Result<()> {
-    let given = args.replica.filter(|url| !url.is_empty());
-    let replica = Endpoint::parse(configured(given.as_ref().or(config.replica.url.as_ref()), "replica.url", config)?)?;
+    let replica = replica_endpoint(config, args.replica.filter(|url| !url.is_empty()))?;
     let store = open_store(config, Access::ReadOnly, interrupt).await?;
     let now = Utc::now();
     let today = config.timezone.day_of(now);
@@ -179,8 +185,9 @@ async fn run_status(config: &Config, global: &Global, interrupt: &Interrupt) -> 
     let store = open_store(config, Access::ReadOnly, interrupt).await?;
     let feed = pgslice::head::read_existing(&*store).await?;
     let applied = match &config.replica.url {
-        Some(url) => {
-            let client = Endpoint::parse(url)?.client().await.context("cannot connect to the replica")?;
+        Some(_) => {
+            let replica = replica_endpoint(config, None)?;
+            let client = replica.client().await.context("cannot connect to the replica")?;
             catchup::ledger::applied_revisions(&client, &feed.feed_id).await?
         }
         None => None,
@@ -206,12 +213,11 @@ async fn open_store(config: &Config, access: Access, interrupt: &Interrupt) -> a
 
 /// The dataset's lock, where the store cannot keep writers apart; it lasts as long as the connection.
 /// When the connection is lost, so is the lock, and the run is ended.
-async fn only_writer(config: &Config, interrupt: &Interrupt) -> anyhow::Result<()> {
+async fn only_writer(config: &Config, source: &Endpoint, interrupt: &Interrupt) -> anyhow::Result<()> {
     if config.store.single_writer == SingleWriter::No {
         return Ok(());
     }
-    let source = Endpoint::parse(configured(config.source_url.as_ref(), "source.url", config)?)?;
-    let taking = interrupt.token.run_until_cancelled(export::lock::dataset(&source, &config.dataset));
+    let taking = interrupt.token.run_until_cancelled(Box::pin(export::lock::dataset(source, &config.dataset)));
     let held = taking.await.context("the run was ended")??;
     let interrupt = interrupt.clone();
     tokio::spawn(async move {
@@ -223,6 +229,34 @@ async fn only_writer(config: &Config, interrupt: &Interrupt) -> anyhow::Result<(
         interrupt.token.cancel();
     });
     Ok(())
+}
+
+fn source_endpoint(config: &Config) -> anyhow::Result<Endpoint> {
+    let url = configured(config.source_url.as_ref(), "source.url", config)?;
+    let source = Endpoint::with_password_file(url, config.source_password_file.as_deref())?;
+    warn_of_password(&source, &format!("source.url in {}", config.path.display()));
+    Ok(source)
+}
+
+/// The database of `--replica URL` if that was `given`, else the configured one.
+fn replica_endpoint(config: &Config, given: Option<String>) -> anyhow::Result<Endpoint> {
+    if let Some(url) = given {
+        let replica = Endpoint::parse(&url)?;
+        warn_of_password(&replica, "--replica, where every user of this machine can read it,");
+        return Ok(replica);
+    }
+    let url = configured(config.replica.url.as_ref(), "replica.url", config)?;
+    let replica = Endpoint::with_password_file(url, config.replica.password_file.as_deref())?;
+    warn_of_password(&replica, &format!("replica.url in {}", config.path.display()));
+    Ok(replica)
+}
+
+fn warn_of_password(endpoint: &Endpoint, place: &str) {
+    if endpoint.tells_password() {
+        tracing::warn!(
+            "{place} holds a password: move it to a passfile, a password-file, PGPASSWORD or a service file"
+        );
+    }
 }
 
 fn configured<'a>(value: Option<&'a String>, key: &str, config: &Config) -> anyhow::Result<&'a str> {

@@ -62,7 +62,7 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind a port");
         let port = listener.local_addr().expect("a bound listener has an address").port();
         let server = format!("127.0.0.1:{}", cluster::source().port());
-        let url = database.tcp_url().replace(&server, &format!("127.0.0.1:{port}"));
+        let url = database.tcp_url().replace(&server, &format!("127.0.0.1:{port}")) + "?sslmode=disable";
         let (gate, fate) = (Arc::new(Gate::default()), Arc::new(Mutex::new(fate)));
         let proxy = Proxy { url, gate: Arc::clone(&gate) };
         // It ends with the test process.

@@ -32,6 +32,8 @@ pub struct Config {
     pub timezone: Zone,
     /// `source.url`.
     pub source_url: Option<String>,
+    /// `source.password-file`: absolute, or relative to the configuration's folder.
+    pub source_password_file: Option<PathBuf>,
     /// `[store]`.
     pub store: StoreConfig,
     /// `[export]`.
@@ -184,6 +186,8 @@ pub enum Inheritance {
 pub struct ReplicaConfig {
     /// The database to top off.
     pub url: Option<String>,
+    /// A file with its password: absolute, or relative to the configuration's folder.
+    pub password_file: Option<PathBuf>,
     /// A feed published longer ago is reported as stale; `None` leaves it to the feed's own `valid_until`.
     pub max_age: Option<TimeDelta>,
 }

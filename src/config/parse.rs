@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use chrono::TimeDelta;
 use toml::de::DeTable;
 
-use super::reader::{Document, line_of, shortened};
+use super::reader::{Document, Section, line_of, shortened};
 use super::{Config, ExportConfig, ReplicaConfig, RetentionConfig, Unsettled, parse_days, parse_span, store, tables};
 use crate::day::Zone;
 use crate::error::{Class, Failure};
@@ -180,11 +180,12 @@ pub(super) fn read(document: &Document<'_>, path: &Path) -> Config {
         dataset: dataset.to_owned(),
         timezone: timezone.unwrap_or(Zone::UTC),
         source_url: source.field("url").and_then(|field| field.text()).map(str::to_owned),
+        source_password_file: password_file(&source, path),
         store: store::read(document, path),
         export: export(document),
         retention: retention(document),
         tables: tables::read(document),
-        replica: replica(document),
+        replica: replica(document, path),
     }
 }
 
@@ -225,7 +226,17 @@ fn retention(document: &Document<'_>) -> RetentionConfig {
     }
 }
 
-fn replica(document: &Document<'_>) -> ReplicaConfig {
+fn password_file(section: &Section<'_, '_>, path: &Path) -> Option<PathBuf> {
+    let file = section.field("password-file").and_then(|field| field.text())?;
+    Some(beside(path, file))
+}
+
+/// `file`, relative to the folder of the configuration at `path`.
+pub(super) fn beside(path: &Path, file: &str) -> PathBuf {
+    path.parent().unwrap_or(Path::new("")).join(file)
+}
+
+fn replica(document: &Document<'_>, path: &Path) -> ReplicaConfig {
     let replica = document.section("replica");
     let url = replica.field("url").and_then(|field| field.text());
     let max_age = replica.field("max-age").and_then(|field| {
@@ -234,7 +245,7 @@ fn replica(document: &Document<'_>) -> ReplicaConfig {
             age => Ok(age),
         })
     });
-    ReplicaConfig { url: url.map(str::to_owned), max_age }
+    ReplicaConfig { url: url.map(str::to_owned), password_file: password_file(&replica, path), max_age }
 }
 
 fn dataset_name(text: &str) -> Result<&str, String> {

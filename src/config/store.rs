@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::parse::beside;
 use super::reader::{Document, Field, Section, shortened};
 use super::size::{parse_rate, parse_size};
 use crate::layout::Layout;
@@ -131,11 +132,13 @@ pub(super) fn read(document: &Document<'_>, path: &Path) -> StoreConfig {
         store.field("layout").and_then(|field| field.choice(&[("flat", Layout::Flat), ("hive", Layout::Hive)]));
     let scheme = url.and_then(|url| url.split_once(':')).map_or("", |(scheme, _)| scheme);
     let kind = Kind { section: &store, scheme };
-    let beside = |file: &str| path.parent().unwrap_or(Path::new("")).join(file);
     StoreConfig {
         url: url.map(str::to_owned),
         layout: layout.unwrap_or_default(),
-        ca_file: kind.field("ca-file", &["s3", "https", "http"]).and_then(|field| field.text()).map(beside),
+        ca_file: kind
+            .field("ca-file", &["s3", "https", "http"])
+            .and_then(|field| field.text())
+            .map(|file| beside(path, file)),
         allow_http: match kind.field("allow-http", &["https", "http"]).and_then(|field| field.boolean()) {
             Some(true) => AllowHttp::Yes,
             _ => AllowHttp::No,

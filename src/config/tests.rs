@@ -63,6 +63,7 @@ mod accepted {
             timezone = "Europe/Paris"
             [source]
             url = "postgres://a"
+            password-file = "a.password"
             [store]
             url = "file:///b"
             layout = "hive"
@@ -79,6 +80,7 @@ mod accepted {
             grace = "0h"
             [replica]
             url = "postgres://c"
+            password-file = "/run/c"
             max-age = "90m"
             [[table]]
             name = '"we.ird"."Ta""ble"'
@@ -102,6 +104,7 @@ mod accepted {
                 dataset: text("data.nom_mer-2"),
                 timezone: "Europe/Paris".parse().expect("a zone"),
                 source_url: Some(text("postgres://a")),
+                source_password_file: Some("a.password".into()),
                 store: StoreConfig { layout: Layout::Hive, ..StoreConfig::at("file:///b") },
                 export: ExportConfig {
                     jobs: 64,
@@ -128,7 +131,11 @@ mod accepted {
                     relation: RelationKind::MaterializedView,
                     inheritance: Inheritance::Include,
                 }],
-                replica: ReplicaConfig { url: Some(text("postgres://c")), max_age: Some(TimeDelta::minutes(90)) },
+                replica: ReplicaConfig {
+                    url: Some(text("postgres://c")),
+                    password_file: Some("/run/c".into()),
+                    max_age: Some(TimeDelta::minutes(90)),
+                },
             }
         );
     }
@@ -192,7 +199,7 @@ mod accepted {
         };
         assert_eq!(config.export, export);
         assert_eq!(config.retention, RetentionConfig { keep_days: 15, min_complete: 3, grace: TimeDelta::hours(48) });
-        assert_eq!(config.replica, ReplicaConfig { url: None, max_age: None });
+        assert_eq!(config.replica, ReplicaConfig { url: None, password_file: None, max_age: None });
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl Exporter {
         let day = candidate.day;
         let window = self.config.timezone.window(day);
         // A connection of its own: it holds the day's lock, and a failure ends this day only.
-        let client = self.unless_cancelled(self.source.client()).await.context("cannot connect to the source")?;
+        let client = self.unless_cancelled(self.source.own_client()).await.context("cannot connect to the source")?;
         let Ready { facts, feed, published, settlement, snapshot } =
             self.unless_cancelled(self.make_ready(&client, day, window)).await?;
         let attempt = Attempt {

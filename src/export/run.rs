@@ -120,7 +120,8 @@ pub async fn run(
     cancel: CancellationToken,
     progress: Progress,
 ) -> anyhow::Result<ExportReport> {
-    let facts = cancel.run_until_cancelled(source_facts(&source)).await.unwrap_or(Err(PgError::Cancelled.into()))?;
+    let facts =
+        cancel.run_until_cancelled(Box::pin(source_facts(&source))).await.unwrap_or(Err(PgError::Cancelled.into()))?;
     let feed = head::create(&*store, &new_feed(&config, Utc::now())).await?;
     check_dataset(&feed, &config, &*store)?;
     let candidates = candidates(&config, Some(&feed), options.request, facts.now);

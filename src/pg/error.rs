@@ -35,6 +35,9 @@ pub enum PgError {
     /// The server asks for a login that was not given or is not supported.
     #[error("{0}")]
     Login(String),
+    /// The connection could not be encrypted, or the server did not prove who it is. Nothing was sent over it.
+    #[error("{0}")]
+    Tls(String),
     /// The server, or whatever answers in its place, did not keep to the protocol.
     #[error("unexpected answer of the server: {0}")]
     Protocol(String),
@@ -55,11 +58,25 @@ impl PgError {
         match self {
             PgError::Server(error) => class_of_code(&error.code),
             PgError::Connection { source, .. } => class_of_io(source),
-            PgError::Login(_) => Class::Permission,
+            PgError::Login(_) | PgError::Tls(_) => Class::Permission,
             PgError::NoProgress(_) => Class::Transient,
             PgError::Cancelled => Class::Interrupted,
             PgError::Protocol(_) | PgError::Broken => Class::Other,
         }
+    }
+
+    /// In one line, its cause included.
+    pub(super) fn line(&self) -> String {
+        match self {
+            PgError::Connection { what, source } => format!("{what}: {source}"),
+            other => other.to_string(),
+        }
+    }
+
+    /// The failure of TLS that an input or output error carries.
+    pub(super) fn of_tls(error: &io::Error) -> Option<PgError> {
+        let problem = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+        Some(PgError::Tls(super::connect::tls_words(problem)))
     }
 
     /// The server's SQLSTATE.
@@ -93,7 +110,7 @@ impl From<tokio_postgres::Error> for PgError {
             return PgError::Connection { what, source: io::ErrorKind::ConnectionAborted.into() };
         }
         match error.into_source().map(|source| source.downcast::<io::Error>()) {
-            Some(Ok(source)) => PgError::Connection { what, source: *source },
+            Some(Ok(source)) => PgError::of_tls(&source).unwrap_or(PgError::Connection { what, source: *source }),
             // The driver's words for a method it does not know, and for a password that was asked for and not given.
             Some(Err(source)) if what == "authentication error" || source.to_string() == "password missing" => {
                 PgError::Login(format!("{what}: {}", cut(&source.to_string())))

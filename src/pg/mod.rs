@@ -1,6 +1,6 @@
 //! PostgreSQL: connecting, session settings, catalog queries, and COPY.
 //!
-//! Two kinds of connection, made from one [`Endpoint`]: `tokio_postgres::Client` for everything that asks
+//! Two kinds of connection, made from one [`Endpoint`]: the driver's, from a pool, for everything that asks
 //! questions, and [`Session`], a blocking connection of our own, for COPY and for the transaction that COPY is
 //! part of. The driver hides the server's `COPY n`, pays per message, and notices an error of a COPY IN only at
 //! its end.
@@ -11,9 +11,10 @@ mod copy;
 mod error;
 mod session;
 mod startup;
+mod transport;
 mod wire;
 
-pub use connect::Endpoint;
+pub use connect::{Endpoint, OwnClient, PooledClient};
 pub use copy::CopyIn;
 pub use error::{PgError, ServerError, class_of_driver};
 pub use session::{Row, Session, TransactionState};

@@ -7,7 +7,7 @@ use memchr::memchr;
 use postgres_protocol::IsNull;
 use postgres_protocol::message::frontend;
 
-use super::connect::Address;
+use super::connect::Route;
 use super::error::{PgError, ServerError};
 use super::wire::{Limit, Message, Wire, kind};
 
@@ -24,7 +24,7 @@ pub struct Session {
     pub(super) no_progress: Duration,
     /// For everything but the data of a COPY.
     pub(super) limit: Limit,
-    address: Address,
+    route: Route,
     key: BackendKey,
     transaction: TransactionState,
     condition: Condition,
@@ -121,12 +121,12 @@ impl std::fmt::Debug for Row {
 
 impl Session {
     /// A session on a connection that is logged in. Its first statements are bound by `limit`, until that is changed.
-    pub(super) fn new(wire: Wire, address: Address, key: BackendKey, limit: Limit) -> Session {
+    pub(super) fn new(wire: Wire, route: Route, key: BackendKey, limit: Limit) -> Session {
         Session {
             wire,
             no_progress: NO_PROGRESS,
             limit,
-            address,
+            route,
             key,
             transaction: TransactionState::Idle,
             condition: Condition::Usable,
@@ -296,7 +296,7 @@ impl Session {
         }
         let mut request = BytesMut::new();
         frontend::cancel_request(self.key.pid, self.key.secret, &mut request);
-        if let Err(error) = self.address.cancel(&request) {
+        if let Err(error) = self.route.cancel(&request) {
             tracing::debug!(%error, "the server could not be asked to cancel a query");
         }
         self.wire.hang_up();

@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256};
 use postgres_protocol::message::frontend;
 
 use super::error::{PgError, ServerError};
@@ -16,6 +16,31 @@ pub(super) struct Login<'a> {
     pub(super) dbname: &'a str,
     pub(super) application_name: &'a str,
     pub(super) options: Option<&'a str>,
+    pub(super) binding: Binding,
+}
+
+/// What a login by SCRAM is bound to, so that a server in the middle cannot pass it on.
+pub(super) enum Binding {
+    /// Nothing: the connection is in clear, or it is not wished for.
+    None,
+    /// The server's certificate, by its hash, if the server can do it.
+    Offered(Vec<u8>),
+    /// The same, and without it there is no login; `None` where there is no hash.
+    Required(Option<Vec<u8>>),
+}
+
+impl Binding {
+    fn is_required(&self) -> bool {
+        matches!(self, Binding::Required(_))
+    }
+
+    fn end_point(&self) -> Option<&[u8]> {
+        match self {
+            Binding::None => None,
+            Binding::Offered(hash) => Some(hash),
+            Binding::Required(hash) => hash.as_deref(),
+        }
+    }
 }
 
 /// Logs in. Afterwards the server is ready for a statement.
@@ -31,6 +56,7 @@ pub(super) fn start(wire: &mut Wire, login: &Login<'_>, limit: Limit) -> Result<
     frontend::startup_message(parameters, &mut out).map_err(|_| Login::unusable())?;
     wire.send(&out, limit)?;
     authenticate(wire, login, limit)?;
+    wire.logged_in();
 
     let mut key = None;
     loop {
@@ -52,10 +78,23 @@ impl Login<'_> {
     }
 
     fn password(&self) -> Result<&[u8], PgError> {
-        self.password.filter(|password| !password.is_empty()).ok_or_else(|| {
-            PgError::Login(format!("the server asks for the password of {:?}: set PGPASSWORD", self.user))
-        })
+        self.password.filter(|password| !password.is_empty()).ok_or_else(|| PgError::Login(no_password(self.user)))
     }
+
+    /// Refuses a login that is bound to nothing where it must be.
+    fn check_unbound(&self) -> Result<(), PgError> {
+        if self.binding.is_required() { Err(PgError::Login(UNBOUND.into())) } else { Ok(()) }
+    }
+}
+
+/// For `channel_binding=require`.
+const UNBOUND: &str = "channel_binding=require, but the server's login is not bound to the connection: it needs TLS, \
+                       a server of PostgreSQL 11 or later with scram-sha-256 in pg_hba.conf, and a certificate whose \
+                       signature has a hash";
+
+/// What is told when a password is asked for and there is none.
+pub(super) fn no_password(user: &str) -> String {
+    format!("the server asks for the password of {user:?}: set PGPASSWORD, or use a passfile or password-file")
 }
 
 /// What the server wants for a login; the codes of AuthenticationRequest.
@@ -97,7 +136,11 @@ impl Request<'_> {
 
 fn authenticate(wire: &mut Wire, login: &Login<'_>, limit: Limit) -> Result<(), PgError> {
     let mut out = BytesMut::new();
-    match Request::parse(answer(wire, limit)?)? {
+    let request = Request::parse(answer(wire, limit)?)?;
+    if !matches!(request, Request::Sasl(_)) {
+        login.check_unbound()?;
+    }
+    match request {
         Request::Nothing => return Ok(()),
         Request::Cleartext => {
             frontend::password_message(login.password()?, &mut out).map_err(|_| Login::unusable())?;
@@ -107,12 +150,23 @@ fn authenticate(wire: &mut Wire, login: &Login<'_>, limit: Limit) -> Result<(), 
             frontend::password_message(hash.as_bytes(), &mut out).map_err(|_| Login::unusable())?;
         }
         Request::Sasl(mechanisms) => {
-            if !mechanisms.split(|&byte| byte == 0).any(|name| name == SCRAM_SHA_256.as_bytes()) {
-                return Err(PgError::Login(
-                    "the server offers no login by SCRAM-SHA-256 without channel binding".into(),
-                ));
+            let offers = |mechanism: &str| mechanisms.split(|&byte| byte == 0).any(|name| name == mechanism.as_bytes());
+            let (mechanism, binding) = match login.binding.end_point() {
+                Some(hash) if offers(SCRAM_SHA_256_PLUS) => {
+                    (SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(hash.to_vec()))
+                }
+                // The server is told that it could have been: one that did offer it knows that somebody meddled.
+                Some(_) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
+                None => (SCRAM_SHA_256, ChannelBinding::unsupported()),
+            };
+            if mechanism == SCRAM_SHA_256 {
+                login.check_unbound()?;
             }
-            scram(wire, login.password()?, limit)?;
+            if !offers(mechanism) {
+                return Err(PgError::Login("the server offers no login by SCRAM-SHA-256 that can be given".into()));
+            }
+            let exchange = ScramSha256::new(login.password()?, binding);
+            scram(wire, mechanism, exchange, limit)?;
         }
         Request::SaslContinue(_) | Request::SaslFinal(_) => return Err(out_of_place(kind::AUTHENTICATION)),
     }
@@ -124,11 +178,10 @@ fn authenticate(wire: &mut Wire, login: &Login<'_>, limit: Limit) -> Result<(), 
 }
 
 /// SCRAM up to the server's own proof that it knows the password.
-fn scram(wire: &mut Wire, password: &[u8], limit: Limit) -> Result<(), PgError> {
+fn scram(wire: &mut Wire, mechanism: &str, mut exchange: ScramSha256, limit: Limit) -> Result<(), PgError> {
     let broken = |error: std::io::Error| PgError::Login(format!("SCRAM-SHA-256 failed: {error}"));
-    let mut exchange = ScramSha256::new(password, ChannelBinding::unsupported());
     let mut out = BytesMut::new();
-    frontend::sasl_initial_response(SCRAM_SHA_256, exchange.message(), &mut out).map_err(broken)?;
+    frontend::sasl_initial_response(mechanism, exchange.message(), &mut out).map_err(broken)?;
     wire.send(&out, limit)?;
 
     let Request::SaslContinue(challenge) = Request::parse(answer(wire, limit)?)? else {

@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustls::ClientConnection;
 use tokio_util::sync::CancellationToken;
 
+use super::connect::TLS_REQUEST;
 use super::error::{PgError, ServerError};
+use super::transport::Transport;
 
 /// Bytes read at a time, and the usual size of the read buffer.
 const READ_BYTES: usize = 1 << 20;
@@ -61,9 +64,20 @@ pub(super) mod kind {
     pub(in crate::pg) const READY_FOR_QUERY: u8 = b'Z';
 }
 
+/// Where a login stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The server has not let us in yet: another cover, or another host, may do better.
+    Before,
+    /// It has.
+    LoggedIn,
+}
+
 /// A connected socket and what was read from it ahead.
 pub(super) struct Wire {
-    socket: OwnedFd,
+    transport: Transport,
+    /// Whether the server let us in.
+    stage: Stage,
     cancel: CancellationToken,
     input: Input,
 }
@@ -71,7 +85,58 @@ pub(super) struct Wire {
 impl Wire {
     /// Takes over a connected socket that does not block.
     pub(super) fn new(socket: OwnedFd, cancel: CancellationToken) -> Wire {
-        Wire { socket, cancel, input: Input::default() }
+        Wire { transport: Transport::new(socket), stage: Stage::Before, cancel, input: Input::default() }
+    }
+
+    /// Asks the server for TLS. `true` when it is willing, and then TLS is all it understands.
+    pub(super) fn request_tls(&mut self, limit: Limit) -> Result<bool, PgError> {
+        self.send(&TLS_REQUEST, limit)?;
+        // No byte more than the answer: what follows it in clear could be anybody's.
+        let mut answer = [0];
+        loop {
+            self.check_cancelled()?;
+            match self.transport.read(&mut answer) {
+                Ok(0) => return Err(lost(io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) => break,
+                Err(error) => self.wait_out(error, PollFlags::IN, limit)?,
+            }
+        }
+        match answer {
+            [b'S'] => Ok(true),
+            [b'N'] => Ok(false),
+            [other] => Err(PgError::Protocol(format!("{:?} in answer to a request for TLS", char::from(other)))),
+        }
+    }
+
+    /// Where the login stands.
+    pub(super) fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// Notes that the server let us in.
+    pub(super) fn logged_in(&mut self) {
+        self.stage = Stage::LoggedIn;
+    }
+
+    /// Encrypts the connection from here on.
+    pub(super) fn start_tls(&mut self, connection: ClientConnection, limit: Limit) -> Result<(), PgError> {
+        // Bytes in clear must not be taken for what comes out of TLS.
+        if self.input.start != self.input.end {
+            return Err(PgError::Protocol("bytes in clear before the answer to a request for TLS".into()));
+        }
+        self.transport.encrypt(connection);
+        loop {
+            self.check_cancelled()?;
+            match self.transport.shake_hands() {
+                Ok(()) => return Ok(()),
+                Err(error) => self.wait_out(error, PollFlags::empty(), limit)?,
+            }
+        }
+    }
+
+    /// What encrypts the connection; `None` in clear.
+    pub(super) fn tls(&self) -> Option<&ClientConnection> {
+        self.transport.tls()
     }
 
     /// The next message that answers something. Notices, notifications and changed settings, which may come at any
@@ -105,59 +170,70 @@ impl Wire {
         let mut rest = bytes;
         while !rest.is_empty() {
             self.check_cancelled()?;
-            match rustix::io::write(&self.socket, rest) {
+            match self.transport.write(rest) {
                 Ok(sent) => rest = &rest[sent..],
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => {
-                    let ready = self.wait(PollFlags::IN | PollFlags::OUT, limit)?;
-                    if !ready.contains(PollFlags::OUT) {
-                        self.take_in().map_err(|error| self.last_words(error))?;
-                        self.skip_asynchronous()?;
-                    }
-                }
-                Err(error) => return Err(self.last_words(lost(error.into()))),
+                Err(error) => self.make_room(error, limit)?,
             }
+        }
+        while let Err(error) = self.transport.flush() {
+            self.check_cancelled()?;
+            self.make_room(error, limit)?;
         }
         Ok(())
     }
 
+    /// Waits until more can be sent after `error`, and takes in what comes meanwhile.
+    fn make_room(&mut self, error: io::Error, limit: Limit) -> Result<(), PgError> {
+        match error.kind() {
+            io::ErrorKind::Interrupted => Ok(()),
+            io::ErrorKind::WouldBlock => {
+                let ready = self.wait(PollFlags::IN | PollFlags::OUT, limit)?;
+                if !ready.contains(PollFlags::OUT) {
+                    self.take_in().map_err(|error| self.last_words(error))?;
+                    self.skip_asynchronous()?;
+                }
+                Ok(())
+            }
+            _ => {
+                let error = self.broken(error);
+                Err(self.last_words(error))
+            }
+        }
+    }
+
     /// Sends what fits at once and ignores what becomes of it: for a goodbye.
-    pub(super) fn send_if_possible(&self, bytes: &[u8]) {
-        let _ = rustix::io::write(&self.socket, bytes);
+    pub(super) fn send_if_possible(&mut self, bytes: &[u8]) {
+        let _ = self.transport.write(bytes);
     }
 
     /// Ends the connection for both sides. A server that is blocked in sending to us does not look at requests to
     /// cancel, but it does see this.
     pub(super) fn hang_up(&self) {
-        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        let _ = rustix::net::shutdown(self.transport.socket(), rustix::net::Shutdown::Both);
     }
 
     /// Waits for bytes and reads them.
     fn read(&mut self, limit: Limit) -> Result<(), PgError> {
         loop {
             self.check_cancelled()?;
-            match rustix::io::read(&self.socket, self.input.room()) {
+            match self.transport.read(self.input.room()) {
                 Ok(0) => return Err(lost(io::ErrorKind::UnexpectedEof.into())),
                 Ok(count) => {
                     self.input.end += count;
                     return Ok(());
                 }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => {
-                    self.wait(PollFlags::IN, limit)?;
-                }
-                Err(error) => return Err(lost(error.into())),
+                Err(error) => self.wait_out(error, PollFlags::IN, limit)?,
             }
         }
     }
 
     /// Reads what is there without waiting.
     fn take_in(&mut self) -> Result<(), PgError> {
-        match rustix::io::read(&self.socket, self.input.room()) {
+        match self.transport.read(self.input.room()) {
             Ok(0) => return Err(lost(io::ErrorKind::UnexpectedEof.into())),
             Ok(count) => self.input.end += count,
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(error) => return Err(lost(error.into())),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) => return Err(self.broken(error)),
         }
         Ok(())
     }
@@ -174,12 +250,36 @@ impl Wire {
     fn last_words(&mut self, error: PgError) -> PgError {
         match self.unasked() {
             Ok(Some(message)) if message.kind == kind::ERROR_RESPONSE => ServerError::parse(message.body).into(),
+            Err(refusal @ PgError::Tls(_)) => refusal,
             _ => error,
+        }
+    }
+
+    /// What an error of the transport means: before the login, that TLS was refused; afterwards, that the connection
+    /// is lost.
+    fn broken(&self, error: io::Error) -> PgError {
+        match (self.stage, PgError::of_tls(&error)) {
+            (Stage::Before, Some(refused)) => refused,
+            _ => lost(error),
         }
     }
 
     fn check_cancelled(&self) -> Result<(), PgError> {
         if self.cancel.is_cancelled() { Err(PgError::Cancelled) } else { Ok(()) }
+    }
+
+    /// Waits for the socket after `error`: to be ready for `wanted`, and for what TLS holds back; for reading if that is
+    /// nothing.
+    fn wait_out(&self, error: io::Error, wanted: PollFlags, limit: Limit) -> Result<(), PgError> {
+        match error.kind() {
+            io::ErrorKind::Interrupted => Ok(()),
+            io::ErrorKind::WouldBlock => {
+                let held_back = if self.transport.holds_back() { PollFlags::OUT } else { PollFlags::empty() };
+                let wanted = if (wanted | held_back).is_empty() { PollFlags::IN } else { wanted | held_back };
+                self.wait(wanted, limit).map(drop)
+            }
+            _ => Err(self.broken(error)),
+        }
     }
 
     /// Waits until the socket is ready for one of `wanted`.
@@ -199,7 +299,7 @@ impl Wire {
                 });
             }
             let tick = Timespec::try_from(left.min(TICK)).unwrap_or_default();
-            let mut sockets = [PollFd::new(&self.socket, wanted)];
+            let mut sockets = [PollFd::new(self.transport.socket(), wanted)];
             match poll(&mut sockets, Some(&tick)) {
                 Ok(0) | Err(Errno::INTR) => {}
                 Ok(_) => return Ok(sockets[0].revents()),

@@ -43,7 +43,7 @@ async fn every_kind_of_password_login_works() {
         let url = url(user, "hunter2%20%C3%A4");
         let rows = session(&url).query("SELECT current_user", &[]).expect(user);
         assert_eq!(rows[0].get(0), Some(user));
-        endpoint(&url).client().await.expect(user);
+        drop(endpoint(&url).client().await.expect(user));
     }
 }
 
