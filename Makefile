@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: build demo test test-providers lint mutants clean tools
+.PHONY: build demo test test-matrix test-providers lint mutants clean tools
 
 build: tools
 	cargo build --release
@@ -12,14 +12,24 @@ build: tools
 demo:
 	@STORE=$(STORE) demo/demo.sh
 
+# The releases of PostgreSQL that are tested against each other beside Debian's: the oldest and the newest, of which the
+# first run fetches about 23 MB each from npm (scripts/install-postgresql-majors). There is no 13 for arm64.
+MAJORS ?= $(if $(filter x86_64,$(shell uname -m)),13,16) 18
+
 # Everything publishes to a folder first. Then what publishes anywhere does so again, to an S3 server, but for the tests
 # that name their store themselves or have none.
 test: tools
+	scripts/install-debian $(MAJORS)
 	cargo build --example strict-s3
-	cargo test --all-targets
+	PGSLICE_TEST_MAJORS="$(MAJORS)" cargo test --all-targets
 	PGSLICE_TEST_STORE=s3 cargo test --test services -- $(addprefix --skip ,$(OF_ONE_STORE))
 
-OF_ONE_STORE := bucket harness:: http_ pg:: readme:: s3_server store:: web::
+OF_ONE_STORE := bucket harness:: http_ majors:: pg:: readme:: s3_server store:: topologies:: web::
+
+# Every release from 13 to 18 as source and as replica of every other, see docs/postgres.md: about half an hour on two
+# cores. Some of them: make test-matrix ONLY="13 16"
+test-matrix: tools
+	tests/matrix/run $(ONLY)
 
 lint: tools
 	cargo fmt --check

@@ -240,10 +240,10 @@ elif [ "$kind" = s3 ]; then
 fi
 configure producer
 configure replica
-say "Will it do as a store? The producer tries on it what it is going to ask of it:"
-run producer pgslice check
 sql source postgres -c 'CREATE DATABASE datanommer'
 sql source datanommer -f "$here/datanommer.sql"
+say "Will it all do? The producer tries on the store what it is going to ask of it, and asks the source:"
+run producer pgslice check
 sql copy postgres -c 'CREATE DATABASE datanommer'
 from=$EPOCHREALTIME
 fill "${days[1]}"

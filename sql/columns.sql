@@ -1,4 +1,4 @@
--- The columns of relations, in order.
+-- The columns of relations, in order. From release 18 on a NOT NULL may be NOT VALID: such a column may hold NULLs.
 -- $1 oid[]: the relations.
 select
     a.attrelid as relation,
@@ -6,7 +6,11 @@ select
     tn.nspname::text as type_schema,
     t.typname::text as type_name,
     a.atttypmod as typmod,
-    a.attnotnull as not_null,
+    -- From release 18 on a NOT NULL need not have been checked yet.
+    a.attnotnull and not exists (
+        select from pg_catalog.pg_constraint v
+        where v.conrelid = a.attrelid and v.contype = 'n' and v.conkey = array[a.attnum] and not v.convalidated
+    ) as not_null,
     a.attgenerated <> '' as generated,
     a.attidentity = 'a' as identity_always,
     a.atthasdef or a.attidentity <> '' as has_default

@@ -67,7 +67,7 @@ pub enum Command {
     Prune(PruneArgs),
     /// Apply the feed's missing and revised days to a replica.
     Catchup(CatchupArgs),
-    /// Prove that the store will work; what is wrong comes with its fix.
+    /// Prove that store, source and replica will work; what is wrong comes with its fix.
     Check,
     /// Show how fresh the feed is, its gaps, and what each day costs.
     Status,
@@ -98,7 +98,7 @@ pub struct ExportArgs {
     /// Publish a revision even if it lost rows.
     #[arg(long)]
     pub accept_shrink: bool,
-    /// Accept a source with another system identifier.
+    /// Accept a source with another system identifier, or one that a promoted standby left behind.
     #[arg(long)]
     pub new_source: bool,
     /// Say which days would be looked at; write nothing.

@@ -16,7 +16,7 @@ use pgslice::day::{Day, DayRange};
 use pgslice::error::{Class, Failure, class_of};
 use pgslice::export::day::NewSource;
 use pgslice::export::plan::{Force, Request, Rules, Shrink};
-use pgslice::pg::Endpoint;
+use pgslice::pg::{Endpoint, pooler};
 use pgslice::progress::Progress;
 use pgslice::store::{self, Access, SharedStore};
 use pgslice::{catchup, check, export, report, retention, status};
@@ -187,6 +187,7 @@ async fn run_status(config: &Config, global: &Global, interrupt: &Interrupt) -> 
     let applied = match &config.replica.url {
         Some(_) => {
             let replica = replica_endpoint(config, None)?;
+            pooler::refuse_shared_sessions(&replica, "replica").await?;
             let client = replica.client().await.context("cannot connect to the replica")?;
             catchup::ledger::applied_revisions(&client, &feed.feed_id).await?
         }

@@ -67,6 +67,16 @@ impl Taken {
     }
 }
 
+impl Taken {
+    /// Is it sure that fewer transactions had ended when this was read than when `other` was? Never across systems or
+    /// timelines. The list of those still running is not looked at: a standby has none.
+    pub fn saw_less_than(&self, other: &Taken) -> bool {
+        let comparable = self.system_identifier == other.system_identifier && self.timeline == other.timeline;
+        let ended = |taken: &Taken| horizon(&taken.snapshot).map(|(xmax, ..)| xmax);
+        comparable && ended(self).zip(ended(other)).is_some_and(|(own, others)| own < others)
+    }
+}
+
 /// Sorts by [`Taken::order`], which is no total order once clocks and snapshots disagree across systems: reads of one
 /// system and timeline keep the order of their snapshots, and merge with those of another by the latest time so far.
 /// Stable.

@@ -7,11 +7,11 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use crate::config::{EpochUnit, Inheritance, NullTime, Reference, RelationKind, RowsRule, TableConfig};
 use crate::day::{Day, Window, Zone, is_wall_clock, midnight};
 use crate::manifest::{Column, SliceKind, TimeBounds, TimeKind};
-use crate::pg::catalog::{CatalogColumn, RelKind, Relation};
+use crate::pg::catalog::{self, CatalogColumn, RelKind, Relation};
 use crate::pg::{quote_identifier, quote_literal, quote_qualified};
 
 /// Where TimescaleDB keeps the chunks of its hypertables: they inherit, and are the table's own rows.
-const HYPERTABLE_CHUNKS: &str = "_timescaledb_internal";
+pub(crate) const HYPERTABLE_CHUNKS: &str = "_timescaledb_internal";
 
 /// A table of the dataset as the source has it.
 #[derive(Debug, Clone)]
@@ -107,8 +107,8 @@ fn resolve_one(config: &TableConfig, relation: &Relation) -> Result<SourceTable,
     check_kind(config, relation)?;
     let (columns, omitted) = published_columns(config, relation)?;
     let key = if config.key.is_empty() {
-        let published = |key: &&Vec<String>| key.iter().all(|name| columns.iter().any(|column| column.name == *name));
-        relation.keys.iter().find(published).cloned().unwrap_or_default()
+        let published = |key: &Vec<String>| key.iter().all(|name| columns.iter().any(|column| column.name == *name));
+        relation.keys.iter().map(|key| catalog::names(key)).find(published).unwrap_or_default()
     } else {
         if let Some(stray) = config.key.iter().find(|name| !columns.iter().any(|column| column.name == **name)) {
             return Err(format!("key column {stray:?} is not among its published columns"));
@@ -417,7 +417,8 @@ impl SourceTable {
         format!("select {expressions} from {}{}", self.relation_item(), self.where_clause(conditions))
     }
 
-    /// `(key) in (select columns from the slices that point here)`.
+    /// `(key) in (select columns from the slices that point here)`; with `exists` where the key's type has an equality
+    /// of its own, which `in` would not find.
     fn referenced(
         &self,
         references: &[Reference],
@@ -434,8 +435,27 @@ impl SourceTable {
                 Some(from.select_expressions(&columns.join(", "), all, dataset, day, window))
             })
             .collect();
+        let subqueries = subqueries.join(" union all ");
         let key: Vec<String> = self.key.iter().map(|name| quote_identifier(name)).collect();
-        format!("({}) in ({})", key.join(", "), subqueries.join(" union all "))
+        if !self.key.iter().any(|name| self.relation.own_equality.contains_key(name)) {
+            return format!("({}) in ({subqueries})", key.join(", "));
+        }
+        let pointing: Vec<String> = (1..=key.len()).map(|place| format!("\"pgslice~{place}\"")).collect();
+        let equal = |(name, (key, pointing)): (&String, (&String, &String))| match (
+            self.relation.own_equality.get(name),
+            self.relation.column(name),
+        ) {
+            (Some(equals), Some(CatalogColumn { column, .. })) => {
+                format!("{pointing}::{} {equals} {key}", quote_qualified(&column.type_schema, &column.type_name))
+            }
+            _ => format!("{pointing} = {key}"),
+        };
+        let conditions: Vec<String> = self.key.iter().zip(key.iter().zip(&pointing)).map(equal).collect();
+        format!(
+            "exists (select from ({subqueries}) as pointing ({}) where {})",
+            pointing.join(", "),
+            conditions.join(" and ")
+        )
     }
 
     fn where_clause(&self, mut conditions: Vec<String>) -> String {

@@ -158,7 +158,7 @@ fn check_warns_of_what_a_storage_class_costs() {
         .as_array()
         .expect("findings")
         .iter()
-        .filter(|finding| finding["verdict"] == "warning")
+        .filter(|finding| finding["about"] == "store" && finding["verdict"] == "warning")
         .map(|finding| finding["what"].as_str().expect("words"))
         .collect();
     assert_eq!(warnings.len(), 2, "{ran}");

@@ -13,16 +13,25 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The cluster that tests publish from. Its tests share it: nothing may restart it or change its settings.
+/// The cluster that tests publish from. Its tests share it: nothing may restart it or change its settings. Its binaries
+/// are those of `PGSLICE_TEST_SOURCE_BIN`, if that is set.
 pub(crate) fn source() -> &'static Cluster {
     static SOURCE: OnceLock<&Cluster> = OnceLock::new();
-    SOURCE.get_or_init(Cluster::start)
+    SOURCE.get_or_init(|| Cluster::start_of(&binaries_of_role("PGSLICE_TEST_SOURCE_BIN")))
 }
 
-/// The cluster that tests top off: another system than [`source`], shared in the same way.
+/// The cluster that tests top off: another system than [`source`], shared in the same way; `PGSLICE_TEST_REPLICA_BIN`.
 pub(crate) fn replica() -> &'static Cluster {
     static REPLICA: OnceLock<&Cluster> = OnceLock::new();
-    REPLICA.get_or_init(Cluster::start)
+    REPLICA.get_or_init(|| Cluster::start_of(&binaries_of_role("PGSLICE_TEST_REPLICA_BIN")))
+}
+
+fn binaries_of_role(variable: &str) -> PathBuf {
+    std::env::var_os(variable).filter(|path| !path.is_empty()).map_or_else(default_binaries, PathBuf::from)
+}
+
+fn default_binaries() -> PathBuf {
+    PathBuf::from(run(&mut Command::new(script("find-postgresql"))).expect("find PostgreSQL's binaries").trim_end())
 }
 
 /// A running server with its data in a folder of its own below /tmp. It lives as long as the test process.
@@ -43,15 +52,50 @@ struct Keeper {
     answers: BufReader<ChildStdout>,
 }
 
+/// What a cluster begins with.
+enum Beginning<'a> {
+    Empty,
+    /// The files of a folder.
+    With(&'a Path),
+    /// The data of another cluster, which it follows.
+    StandbyOf(&'a Cluster),
+}
+
 impl Cluster {
     /// Starts a cluster of the caller's own, for tests that restart or reconfigure it: about a second.
     pub(crate) fn start() -> &'static Cluster {
-        let binaries = run(&mut Command::new(script("find-postgresql"))).expect("find PostgreSQL's binaries");
-        let binaries = PathBuf::from(binaries.trim_end());
+        Cluster::start_of(&default_binaries())
+    }
+
+    /// Starts one of a major release, which `scripts/find-postgresql` must find.
+    pub(crate) fn start_major(major: &str) -> &'static Cluster {
+        let found = run(Command::new(script("find-postgresql")).arg(major)).unwrap_or_else(|error| panic!("{error}"));
+        Cluster::start_of(Path::new(found.trim_end()))
+    }
+
+    fn start_of(binaries: &Path) -> &'static Cluster {
+        Cluster::start_after(binaries, || Beginning::Empty)
+    }
+
+    /// The same with what `scripts/throwaway-cluster` takes from a folder: further settings, other rules of who gets
+    /// in, certificates and keys. The superuser must still get in by the socket.
+    pub(crate) fn start_with(extra: &Path) -> &'static Cluster {
+        Cluster::start_after(&default_binaries(), || Beginning::With(extra))
+    }
+
+    /// Starts a hot standby of this cluster, which must be the caller's own: it is restarted for it.
+    pub(crate) fn start_standby(&'static self) -> &'static Cluster {
+        Cluster::start_after(&self.binaries, || {
+            self.order("copy");
+            Beginning::StandbyOf(self)
+        })
+    }
+
+    fn start_after<'a>(binaries: &Path, prepare: impl Fn() -> Beginning<'a>) -> &'static Cluster {
         // Another process can take a port between our look and the server's start.
         let mut failures = String::new();
         for _ in 0..3 {
-            match Self::try_start(&binaries) {
+            match Self::try_start(binaries, prepare()) {
                 Ok(cluster) => return Box::leak(Box::new(cluster)),
                 Err(log) => failures.push_str(&log),
             }
@@ -59,12 +103,20 @@ impl Cluster {
         panic!("PostgreSQL of {} does not start:\n{failures}", binaries.display());
     }
 
-    fn try_start(binaries: &Path) -> Result<Cluster, String> {
+    fn try_start(binaries: &Path, beginning: Beginning<'_>) -> Result<Cluster, String> {
+        let (primary, extra) = match beginning {
+            Beginning::Empty => (None, None),
+            Beginning::With(extra) => (None, Some(extra)),
+            Beginning::StandbyOf(primary) => (Some(primary), None),
+        };
         let folder = unused_folder();
         let port = unused_port();
+        let standby = primary.map(|primary| [OsStr::new("--standby-of"), primary.folder.as_os_str()]);
         let mut process = Command::new(script("throwaway-cluster"))
+            .args(standby.into_iter().flatten())
             .arg(&folder)
             .arg(port.to_string())
+            .args(extra)
             .env("PGSLICE_TEST_PG_BIN", binaries)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -100,6 +152,11 @@ impl Cluster {
         let stdin = keeper.process.stdin.as_mut().expect("never taken");
         writeln!(stdin, "{order}").expect("reach scripts/throwaway-cluster");
         keeper.await_ready().unwrap_or_else(|log| panic!("{order} failed:\n{log}"));
+    }
+
+    /// The database of this standby that its primary has as `database`. It is the primary's to drop.
+    pub(crate) fn standby_of(&'static self, database: &Database) -> Database {
+        Database { url: self.url(&database.name), name: database.name.clone(), cluster: self }
     }
 
     /// A new empty database, its name beginning with `hint`. It is dropped with the value.
@@ -140,11 +197,17 @@ impl Cluster {
         std::fs::read_to_string(self.folder.join("server.log")).expect("read the server's log")
     }
 
+    /// The superuser's password, which 127.0.0.1 asks for.
+    pub(crate) fn password(&self) -> &str {
+        &self.password
+    }
+
     fn url(&self, database: &str) -> String {
         format!("postgres:///{database}?host={}&port={}&user=postgres", self.folder.display(), self.port)
     }
 
-    fn psql(&self, database: &str, script: &str) -> Result<String, String> {
+    /// What psql prints for a script, run by the superuser in that database, or what it wrote to standard error.
+    pub(crate) fn psql(&self, database: &str, script: &str) -> Result<String, String> {
         let mut psql = client(self.bin("psql"));
         psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", &self.url(database), "-f", "-"]);
         let output = feed(psql, script.as_bytes());
@@ -203,6 +266,11 @@ impl Database {
         Ok(printed.strip_suffix('\n').unwrap_or(&printed).to_owned())
     }
 
+    /// The cluster that it is in.
+    pub(crate) fn cluster(&self) -> &'static Cluster {
+        self.cluster
+    }
+
     /// The same database over TCP, with a password (SCRAM).
     pub(crate) fn tcp_url(&self) -> String {
         format!("postgres://postgres:{}@127.0.0.1:{}/{}", self.cluster.password, self.cluster.port, self.name)
@@ -239,13 +307,14 @@ fn unused_folder() -> PathBuf {
     PathBuf::from(format!("/tmp/pgslice-{:x}-{:x}", std::process::id(), since_epoch.as_nanos()))
 }
 
-fn unused_port() -> u16 {
+/// A port of 127.0.0.1 that nothing listened on a moment ago.
+pub(crate) fn unused_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind a port");
     listener.local_addr().expect("a bound listener has an address").port()
 }
 
 /// A PostgreSQL client that nothing of the caller's environment reaches.
-fn client(program: impl AsRef<OsStr>) -> Command {
+pub(crate) fn client(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C.UTF-8");
     command

@@ -72,7 +72,7 @@ fn an_exporter_that_lost_its_lock_does_not_undo_what_another_one_published() {
     let first = scene.spawn(&["export", "--date", "2024-05-01"]);
     proxy.holds();
     database.psql(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+        "SELECT pg_terminate_backend(pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
          WHERE locktype = 'advisory' AND datname = current_database()",
     );
     database.psql("INSERT INTO event VALUES (500, '2024-05-01 12:00Z')");

@@ -14,9 +14,10 @@ use anyhow::{Context, ensure};
 use chrono::{TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
+use pgslice::catchup::CatchupReport;
 use pgslice::catchup::apply::Extra;
 use pgslice::catchup::plan::{Gaps, Request as Wanted};
-use pgslice::catchup::run::{CatchupReport, MissingTables, Mode};
+use pgslice::catchup::run::{MissingTables, Mode};
 use pgslice::config::{Config, RetentionConfig};
 use pgslice::day::{Day, DayRange};
 use pgslice::error::{Class, class_of};
@@ -252,7 +253,7 @@ impl History<'_> {
         }
         let refusal = match self.run_catchup(to, Gaps::Stop, cancel).await {
             Ok(report) => {
-                let lines: Vec<String> = report.days.iter().map(catchup::run::DayReport::line).collect();
+                let lines: Vec<String> = report.days.iter().map(catchup::report::DayReport::line).collect();
                 writeln!(self.told, "    {}", lines.join("; "))?;
                 report.failure().map(|failure| failure.class)
             }

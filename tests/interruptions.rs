@@ -19,7 +19,7 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 const SLEEPING: &str = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
 
 #[track_caller]
-fn it_waits_in_the_trigger(pair: &Pair) {
+pub(crate) fn it_waits_in_the_trigger(pair: &Pair) {
     eventually("it waits in the trigger", || pair.replica.psql(&format!("SELECT count(*) {SLEEPING}")) == "1");
 }
 

@@ -62,6 +62,24 @@ impl Scene {
         self.written()
     }
 
+    /// Publishes from wherever a connection string says.
+    pub(crate) fn publish_from(&mut self, url: &str) {
+        self.source = Some(url.to_owned());
+        self.write();
+    }
+
+    /// Tops off wherever a connection string says.
+    pub(crate) fn top_off(&mut self, url: &str) {
+        self.replica = Some(url.to_owned());
+        self.write();
+    }
+
+    /// Sets a variable of the program's environment.
+    pub(crate) fn set(&mut self, name: &'static str, value: impl Into<String>) {
+        self.environment.retain(|(known, _)| *known != name);
+        self.environment.push((name, value.into()));
+    }
+
     /// Cuts days in another zone.
     pub(crate) fn timezone(mut self, timezone: &str) -> Scene {
         timezone.clone_into(&mut self.timezone);
@@ -95,7 +113,8 @@ impl Scene {
     fn write(&self) {
         let mut toml = format!("dataset = \"scene\"\ntimezone = \"{}\"\n", self.timezone);
         let database = |section: &str, url: &Option<String>| {
-            url.as_ref().map(|url| format!("\n[{section}]\nurl = \"{url}\"\n")).unwrap_or_default()
+            let url = url.as_ref().map(|url| toml::Value::from(url.as_str()));
+            url.map(|url| format!("\n[{section}]\nurl = {url}\n")).unwrap_or_default()
         };
         toml.push_str(&database("source", &self.source));
         toml.push_str(&format!("\n{}", self.place.section()));

@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
+
+use crate::cluster::unused_port;
 
 /// A server on 127.0.0.1, stopped when the value is dropped.
 #[derive(Debug)]
@@ -96,11 +97,6 @@ impl Drop for Web {
         // What it cannot stop any more is not ours to stop.
         let _ = self.keeper.wait();
     }
-}
-
-fn unused_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind a port");
-    listener.local_addr().expect("a bound listener has an address").port()
 }
 
 /// An authority that no system trusts, with a certificate for 127.0.0.1.

@@ -11,8 +11,9 @@ use super::adopt::{self, Found};
 use super::fetch::Rows;
 use super::ledger::{self, Entry, Ledger, Origin, Record};
 use super::matching::{Absence, OtherColumns, Target};
-use super::merge::{self, Stage};
+use super::merge::{self, Ranks, Stage};
 use super::plan::Dated;
+use super::shape::Shape;
 use crate::day::{Day, Zone};
 use crate::error::{Class, Failure};
 use crate::feed::{DayEntry, Feed};
@@ -24,6 +25,9 @@ use crate::store::SharedStore;
 /// Copies to the server are cut into pieces of this size, so that its refusal is noticed between them.
 const SEND_BYTES: usize = 256 << 10;
 
+/// PostgreSQL's limit for a table.
+const MAX_COLUMNS: usize = 1_600;
+
 /// A day to apply: its manifest, and the slices that the replica accepts with their targets.
 pub struct PendingDay {
     /// The day's entry in the head.
@@ -34,6 +38,8 @@ pub struct PendingDay {
     pub targets: Vec<(usize, Target)>,
     /// The replica holds an earlier revision with other rows.
     pub revises: bool,
+    /// The statements that make partitions for it.
+    pub partitions: Vec<String>,
 }
 
 impl Dated for PendingDay {
@@ -47,75 +53,6 @@ impl Dated for PendingDay {
 
     fn day(&self) -> Day {
         self.entry.day
-    }
-}
-
-/// What the replica's catalogs say about the order of tables.
-#[derive(Debug, Clone, Default)]
-pub struct Shape {
-    /// Foreign keys between relations: (child, parent).
-    pub foreign_keys: Vec<(u32, u32)>,
-    /// Those of them that delete or change child rows when a parent row is deleted.
-    pub cascades: Vec<(u32, u32)>,
-    /// The sequences that feed columns.
-    pub sequences: Vec<OwnedSequence>,
-}
-
-/// A sequence that feeds a column.
-#[derive(Debug, Clone)]
-pub struct OwnedSequence {
-    /// The table.
-    pub relation: u32,
-    /// The column.
-    pub column: String,
-    /// The sequence's schema.
-    pub schema: String,
-    /// The sequence's name.
-    pub name: String,
-    /// Does it count down?
-    pub descending: bool,
-}
-
-impl Shape {
-    /// Places tables so that every parent comes before its children; a circle keeps the order given, and what hangs on
-    /// it comes after it.
-    pub fn parents_first(&self, mut oids: Vec<u32>) -> Vec<u32> {
-        let mut ordered: Vec<u32> = Vec::with_capacity(oids.len());
-        while !oids.is_empty() {
-            // Whoever is an ancestor of all its ancestors waits for nothing but its own circle.
-            let waits = |oid: &u32| {
-                self.ancestors(*oid, &oids).iter().any(|ancestor| !self.ancestors(*ancestor, &oids).contains(oid))
-            };
-            let next = oids.iter().position(|oid| !waits(oid)).unwrap_or(0);
-            ordered.push(oids.remove(next));
-        }
-        ordered
-    }
-
-    /// The parents of `oid` among `oids`, their parents, and so on; itself only in a circle.
-    fn ancestors(&self, oid: u32, oids: &[u32]) -> BTreeSet<u32> {
-        let mut ancestors = BTreeSet::new();
-        let mut below = vec![oid];
-        while let Some(oid) = below.pop() {
-            let parents = self.foreign_keys.iter().filter(|(child, _)| *child == oid).map(|(_, parent)| *parent);
-            below.extend(parents.filter(|parent| oids.contains(parent) && ancestors.insert(*parent)));
-        }
-        ancestors
-    }
-
-    /// The tables whose rows may go or change when rows of `parents` are deleted.
-    fn swept_along(&self, parents: &BTreeSet<u32>) -> BTreeSet<u32> {
-        let mut swept = BTreeSet::new();
-        let mut above: Vec<u32> = parents.iter().copied().collect();
-        while let Some(parent) = above.pop() {
-            let children = self.cascades.iter().filter(|(_, of)| *of == parent).map(|(child, _)| *child);
-            above.extend(children.filter(|child| swept.insert(*child)));
-        }
-        swept
-    }
-
-    fn is_referenced(&self, oid: u32) -> bool {
-        self.foreign_keys.iter().any(|(_, parent)| *parent == oid)
     }
 }
 
@@ -189,7 +126,9 @@ enum Absent {
 
 /// Does a row of the batch point to a row that is not there?
 pub fn is_foreign_key_violation(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.downcast_ref::<PgError>().is_some_and(|error| error.code() == Some("23503")))
+    // ON DELETE RESTRICT has a code of its own from release 18 on.
+    let refused = |error: &PgError| matches!(error.code(), Some("23503" | "23001"));
+    error.chain().any(|cause| cause.downcast_ref::<PgError>().is_some_and(refused))
 }
 
 fn not_as_published(what: &str, problem: &str) -> anyhow::Error {
@@ -199,9 +138,20 @@ fn not_as_published(what: &str, problem: &str) -> anyhow::Error {
         .into()
 }
 
-/// Would the replica's table hold two equal values where a unique index allows one?
+/// The stage of several slices has a column more than their table.
+fn no_room_for_ranks(target: &Target) -> Failure {
+    Failure::new(
+        Class::Drift,
+        format!("{} has 1,600 columns: several revised days cannot be merged at once", target.name),
+    )
+    .meaning("nothing of these days was applied")
+    .next("catch up day by day: --to the first of them, then to the next")
+}
+
+/// Would the replica's table hold two values where a unique index or an exclusion constraint allows one?
 pub fn is_unique_violation(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.downcast_ref::<PgError>().is_some_and(PgError::is_unique_violation))
+    let excluded = |error: &PgError| error.is_unique_violation() || error.code() == Some("23P01");
+    error.chain().any(|cause| cause.downcast_ref::<PgError>().is_some_and(excluded))
 }
 
 /// Slices that the ledger must no longer call held: rows of them went elsewhere. They stay pending until they are true.
@@ -224,6 +174,10 @@ impl Work<'_> {
 
     fn window(&self) -> Option<String> {
         self.target.time.as_ref().map(|time| time.predicate_of("present"))
+    }
+
+    fn is_merged(&self) -> bool {
+        matches!(self.way, Way::Merge { .. })
     }
 
     fn origin(&self) -> Origin {
@@ -264,6 +218,11 @@ impl Applier {
     fn apply_in_transaction(&mut self, batch: &[PendingDay]) -> anyhow::Result<(Vec<Applied>, Ledger)> {
         let mut work = Vec::new();
         for day in batch {
+            for statements in &day.partitions {
+                self.session
+                    .run(statements)
+                    .with_context(|| format!("cannot make a partition for {}", day.entry.day))?;
+            }
             for (index, target) in &day.targets {
                 work.push(self.decide(day, &day.manifest.slices[*index], target, batch.len())?);
             }
@@ -285,16 +244,32 @@ impl Applier {
             }
             tables.insert(*oid, table);
         }
-        let mut emptied = BTreeSet::new();
+        let (mut emptied, mut late) = (BTreeSet::new(), BTreeSet::new());
         for oid in order.iter().rev() {
-            if self.delete(&tables[oid], stages.get(oid))? > 0 {
-                emptied.insert(*oid);
+            match self.delete_if_unneeded(*oid, &tables[oid], stages.get(oid))? {
+                Some(0) => {}
+                Some(_) => {
+                    emptied.insert(*oid);
+                }
+                None => {
+                    late.insert(*oid);
+                }
             }
         }
         let mut doubts = Doubts::new();
         for (number, oid) in order.iter().enumerate() {
             let table = tables.get_mut(oid).map(Vec::as_mut_slice).unwrap_or_default();
             self.load(table, stages.get(oid), order.len() + number, &mut doubts)?;
+        }
+        for oid in order.iter().rev().filter(|oid| late.contains(oid)) {
+            if self.delete(&tables[oid], stages.get(oid))? > 0 {
+                emptied.insert(*oid);
+            }
+        }
+        for oid in &order {
+            if let (Some(table), Some(stage)) = (tables.get_mut(oid), stages.get(oid)) {
+                self.check_windows(table, stage, &mut doubts)?;
+            }
         }
         for oid in &order {
             self.advance_sequences(&tables[oid])?;
@@ -408,16 +383,47 @@ impl Applier {
 
     /// Brings the rows of a table's merged slices into its stage, the slice that was read last on top.
     fn stage<'a>(&mut self, table: &[Work<'a>], number: usize) -> anyhow::Result<Option<Stage<'a>>> {
-        let merged: Vec<&Work<'a>> = table.iter().filter(|item| matches!(item.way, Way::Merge { .. })).collect();
+        let merged: Vec<&Work<'a>> = table.iter().filter(|item| item.is_merged()).collect();
         let Some(first) = merged.first() else { return Ok(None) };
-        let stage = Stage::new(first.target, number);
+        let ranks = if merged.len() == 1 { Ranks::One } else { Ranks::Several };
+        if ranks == Ranks::Several && first.target.columns.len() >= MAX_COLUMNS {
+            return Err(no_room_for_ranks(first.target).into());
+        }
+        let stage = Stage::new(first.target, number, ranks);
         self.session.run(&stage.create())?;
         for (rank, item) in merged.iter().enumerate() {
-            self.session.run(&stage.rank(rank))?;
+            if let Some(rank) = stage.rank(rank) {
+                self.session.run(&rank)?;
+            }
             self.copy(&stage.copy(), item)?;
         }
         self.session.run(&stage.settle())?;
         Ok(Some(stage))
+    }
+
+    /// Deletes as [`Applier::delete`] does; `None`, with nothing deleted, where rows that stay still point at rows that go,
+    /// in this table or another: loads will change those first.
+    fn delete_if_unneeded(
+        &mut self,
+        oid: u32,
+        table: &[Work<'_>],
+        stage: Option<&Stage<'_>>,
+    ) -> anyhow::Result<Option<u64>> {
+        if !self.shape.is_referenced(oid) {
+            return self.delete(table, stage).map(Some);
+        }
+        self.session.run("savepoint deletes")?;
+        match self.delete(table, stage) {
+            Ok(deleted) => {
+                self.session.run("release savepoint deletes")?;
+                Ok(Some(deleted))
+            }
+            Err(error) if is_foreign_key_violation(&error) => {
+                self.session.run("rollback to savepoint deletes")?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Deletes what the slices of a table prove to be gone; says how many rows that were.
@@ -466,14 +472,13 @@ impl Applier {
         Ok(())
     }
 
-    fn merge(&mut self, table: &mut [Work<'_>], stage: &Stage<'_>, doubts: &mut Doubts) -> anyhow::Result<()> {
-        let mut merged: Vec<&mut Work<'_>> =
-            table.iter_mut().filter(|item| matches!(item.way, Way::Merge { .. })).collect();
+    fn merge(&mut self, table: &[Work<'_>], stage: &Stage<'_>, doubts: &mut Doubts) -> anyhow::Result<()> {
+        let merged: Vec<&Work<'_>> = table.iter().filter(|item| item.is_merged()).collect();
         // Never older over newer: slices that were read before the newest that this table holds change rows of their own
         // windows only, and of a reference table none. Those that were not are the last ones.
-        let newest_from = merged.iter().take_while(|item| !self.is_newest(item.target, item.taken())).count();
+        let newest_from = self.newest_from(&merged);
         let windows: Vec<String> = merged.iter().filter_map(|item| item.window()).collect();
-        let limit = (newest_from > 0).then(|| Stage::within_or_from(&windows, newest_from));
+        let limit = (newest_from > 0).then(|| stage.within_or_from(&windows, newest_from));
         if newest_from < merged.len()
             && let Some(first) = merged.first()
         {
@@ -489,7 +494,19 @@ impl Applier {
         {
             return Err(not_as_published(&first.target.name, &format!("does not take {swallowed} of its rows")));
         }
-        for (rank, item) in merged.iter_mut().enumerate() {
+        Ok(())
+    }
+
+    /// The place of the first slice that was not read before the newest that this table holds.
+    fn newest_from(&self, merged: &[&Work<'_>]) -> usize {
+        merged.iter().take_while(|item| !self.is_newest(item.target, item.taken())).count()
+    }
+
+    /// Holds the windows that were merged into against their slices, when everything is deleted that goes; then drops
+    /// the stage.
+    fn check_windows(&mut self, table: &mut [Work<'_>], stage: &Stage<'_>, doubts: &mut Doubts) -> anyhow::Result<()> {
+        let newest_from = self.newest_from(&table.iter().filter(|item| item.is_merged()).collect::<Vec<_>>());
+        for (rank, item) in table.iter_mut().filter(|item| item.is_merged()).enumerate() {
             let expected = if rank >= newest_from { Some(self.count(&stage.count(rank))?) } else { None };
             self.check_window(item, expected, doubts)?;
         }
@@ -601,14 +618,16 @@ impl Applier {
             return Err(error);
         }
         self.session.run("rollback to savepoint direct")?;
-        let stage = Stage::new(item.target, number);
+        let stage = Stage::new(item.target, number, Ranks::One);
         self.session.run(&stage.create())?;
-        self.session.run(&stage.rank(0))?;
         self.copy(&stage.copy(), item)?;
         self.session.run(&stage.settle())?;
         item.way = Way::Merge { absent: Absent::Kept };
-        let name = &item.target.name;
-        self.merge(std::slice::from_mut(item), &stage, doubts).with_context(|| format!("cannot merge into {name}"))
+        let name = item.target.name.clone();
+        let table = std::slice::from_mut(item);
+        self.merge(table, &stage, doubts)
+            .and_then(|()| self.check_windows(table, &stage, doubts))
+            .with_context(|| format!("cannot merge into {name}"))
     }
 
     /// Is `taken` no earlier than anything that this table holds?
@@ -681,6 +700,3 @@ impl Applier {
         Ok(((entry.day, item.target.name.clone()), held))
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,8 +4,9 @@
 //! its own catalogs.
 
 use crate::manifest::{Column, Manifest, Slice, SliceKind, TimeBounds};
-use crate::pg::catalog::{RelKind, Relation};
+use crate::pg::catalog::{KeyColumn, RelKind, Relation, UniqueKey};
 use crate::pg::{quote_identifier, quote_qualified};
+use crate::table::HYPERTABLE_CHUNKS;
 
 /// A slice and the table that it goes to.
 #[derive(Debug, Clone)]
@@ -19,13 +20,11 @@ pub struct Target {
     /// The columns to write, in the order of the data.
     pub columns: Vec<String>,
     /// The key to merge by: a complete unique index of the replica over columns of the slice; empty for none.
-    pub key: Vec<String>,
+    pub key: UniqueKey,
     /// Columns of the slice that an UPDATE cannot change (`GENERATED ALWAYS AS IDENTITY`).
     pub fixed: Vec<String>,
     /// The time column and bounds.
     pub time: Option<TimeBounds>,
-    /// How its rows were chosen.
-    pub kind: SliceKind,
     /// Whether rows that the slice does not have may be deleted from its window.
     pub absence: Absence,
     /// Whether the replica's table has columns that the slice does not carry.
@@ -68,6 +67,13 @@ pub fn target(slice: &Slice, relation: &Relation, manifest: &Manifest) -> Result
     let drift = |problem: String| Drift { table: relation.qualified_name(), problem };
     if !matches!(relation.kind, RelKind::Table | RelKind::Partitioned) {
         return Err(drift("is not a table on the replica".into()));
+    }
+    if relation.child_schemas.iter().any(|schema| schema != HYPERTABLE_CHUNKS) {
+        return Err(drift(format!(
+            "tables inherit from it on the replica ({}), whose rows cannot be told from its own; \
+             partition it instead, or end the inheritance: alter table … no inherit …",
+            relation.children.join(", ")
+        )));
     }
     let table = quote_qualified(&relation.schema, &relation.name);
     let mut fixed = Vec::new();
@@ -123,7 +129,8 @@ pub fn target(slice: &Slice, relation: &Relation, manifest: &Manifest) -> Result
             )));
         }
     }
-    let carried = |key: &&Vec<String>| key.iter().all(|name| slice.columns.iter().any(|column| column.name == *name));
+    let carries = |part: &KeyColumn| slice.columns.iter().any(|column| column.name == part.name);
+    let carried = |key: &&UniqueKey| key.iter().all(carries);
     let stated = relation.keys.iter().filter(carried).find(|key| same_columns(key, &slice.key));
     let key = stated.or_else(|| relation.keys.iter().find(carried)).cloned().unwrap_or_default();
     let is_time = slice.kind == SliceKind::Time && slice.time.is_some();
@@ -138,17 +145,16 @@ pub fn target(slice: &Slice, relation: &Relation, manifest: &Manifest) -> Result
         name: slice.qualified_name(),
         oid: relation.oid,
         columns: slice.columns.iter().map(|column| column.name.clone()).collect(),
-        fixed: fixed.into_iter().filter(|name| !key.contains(name)).collect(),
+        fixed: fixed.into_iter().filter(|name| !key.iter().any(|part| part.name == *name)).collect(),
         key,
         time: slice.time.clone(),
-        kind: slice.kind,
         absence: if is_time && !slice.filtered { Absence::Proven } else { Absence::Unknown },
         other_columns: if others.is_empty() { OtherColumns::None } else { OtherColumns::Some },
     })
 }
 
-fn same_columns(a: &[String], b: &[String]) -> bool {
-    a.len() == b.len() && a.iter().all(|name| b.contains(name))
+fn same_columns(key: &[KeyColumn], names: &[String]) -> bool {
+    key.len() == names.len() && key.iter().all(|column| names.contains(&column.name))
 }
 
 /// The same type, and the same modifier unless the replica's has none.

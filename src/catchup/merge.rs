@@ -1,9 +1,10 @@
 //! The statements of a merge by key. Pure.
 //!
-//! A stage is a temporary table with the columns of a target and a rank: the place of the slice in the order of the
-//! snapshots. Deletes of all tables run before loads of any, children before parents; loads run parents first.
+//! A stage is a temporary table with the columns of a target and, when several slices pass through it, a rank: the
+//! place of the slice in the order of the snapshots. Deletes of all tables run before loads of any, children before parents; loads run parents first.
 
 use super::matching::Target;
+use crate::pg::catalog::{Equality, KeyColumn};
 use crate::pg::{quote_identifier, quote_literal};
 
 /// The stage's own column; no identifier of PostgreSQL's users is likely to hold a tilde.
@@ -15,28 +16,47 @@ pub struct Stage<'a> {
     target: &'a Target,
     name: String,
     number: usize,
+    ranks: Ranks,
+}
+
+/// How many slices pass through a stage. A table of 1,600 columns leaves no room for a rank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ranks {
+    /// One, of rank 0.
+    One,
+    /// Any number.
+    Several,
 }
 
 impl<'a> Stage<'a> {
     /// The stage of `target`; `number` tells the stages of a transaction apart.
-    pub fn new(target: &'a Target, number: usize) -> Stage<'a> {
-        Stage { target, name: format!("pg_temp.{}", quote_identifier(&format!("pgslice_stage_{number}"))), number }
+    pub fn new(target: &'a Target, number: usize, ranks: Ranks) -> Stage<'a> {
+        Stage {
+            target,
+            name: format!("pg_temp.{}", quote_identifier(&format!("pgslice_stage_{number}"))),
+            number,
+            ranks,
+        }
     }
 
     /// Creates it, gone with the transaction.
     pub fn create(&self) -> String {
+        let rank = match self.ranks {
+            Ranks::One => String::new(),
+            Ranks::Several => format!(", 0::integer as {}", quote_identifier(RANK)),
+        };
         format!(
-            "create temporary table {} on commit drop as select {}, 0::integer as {} from {} with no data",
+            "create temporary table {} on commit drop as select {}{rank} from {} with no data",
             self.name.trim_start_matches("pg_temp."),
             list(&self.target.columns),
-            quote_identifier(RANK),
             self.target.table
         )
     }
 
-    /// Makes the rows that are loaded next rank as `rank`.
-    pub fn rank(&self, rank: usize) -> String {
-        format!("alter table {} alter column {} set default {rank}", self.name, quote_identifier(RANK))
+    /// Makes the rows that are loaded next rank as `rank`; `None` where there is one rank only.
+    pub fn rank(&self, rank: usize) -> Option<String> {
+        (self.ranks == Ranks::Several)
+            .then(|| format!("alter table {} alter column {} set default {rank}", self.name, quote_identifier(RANK)))
     }
 
     /// Loads it.
@@ -47,6 +67,9 @@ impl<'a> Stage<'a> {
     /// Of rows with one key that several slices hold, keeps the one that was read last; then looks at what is there.
     pub fn settle(&self) -> String {
         let (name, rank) = (&self.name, quote_identifier(RANK));
+        if self.ranks == Ranks::One {
+            return format!("analyze {name}");
+        }
         format!(
             "delete from {name} as older using {name} as newer where {} and older.{rank} < newer.{rank}; analyze {name}",
             equal(&self.target.key, "older", "newer")
@@ -55,7 +78,11 @@ impl<'a> Stage<'a> {
 
     /// Counts the rows that were loaded as `rank` and are still there.
     pub fn count(&self, rank: usize) -> String {
-        format!("select pg_catalog.count(*)::text from {} where {} = {rank}", self.name, quote_identifier(RANK))
+        let all = format!("select pg_catalog.count(*)::text from {}", self.name);
+        match self.ranks {
+            Ranks::One => all,
+            Ranks::Several => format!("{all} where {} = {rank}", quote_identifier(RANK)),
+        }
     }
 
     /// Deletes the rows of `windows` (predicates on the table's time column) that the stage does not have.
@@ -72,11 +99,13 @@ impl<'a> Stage<'a> {
     /// Writes the staged values over rows of the same key that differ, wherever they are now; where `limit` holds only
     /// if given. `None` when the key, and what an UPDATE cannot change, is all there is.
     ///
-    /// Rows are compared by their images (`*<>`): every type has one, and equal numbers of different scale differ.
-    /// Columns that no UPDATE can change are left as they are.
+    /// Rows are compared by their images (`*<>`): every type has one, and equal numbers of different scale differ. Of
+    /// the key's columns those are compared and written that can be equal without being the same. Columns that no
+    /// UPDATE can change are left as they are.
     pub fn update_changed(&self, limit: Option<&str>) -> Option<String> {
         let Target { columns, key, fixed, .. } = self.target;
-        let values: Vec<&String> = columns.iter().filter(|name| !key.contains(name) && !fixed.contains(name)).collect();
+        let is_same = |name: &String| key.iter().any(|part| part.name == *name && part.equality == Equality::Strict);
+        let values: Vec<&String> = columns.iter().filter(|name| !is_same(name) && !fixed.contains(name)).collect();
         if values.is_empty() {
             return None;
         }
@@ -99,8 +128,11 @@ impl<'a> Stage<'a> {
     }
 
     /// The limit of an update by slices of which only those from `rank` on may change rows of other windows.
-    pub fn within_or_from(windows: &[String], rank: usize) -> String {
-        let newest = format!("staged.{} >= {rank}", quote_identifier(RANK));
+    pub fn within_or_from(&self, windows: &[String], rank: usize) -> String {
+        let newest = match self.ranks {
+            Ranks::One => (rank == 0).to_string(),
+            Ranks::Several => format!("staged.{} >= {rank}", quote_identifier(RANK)),
+        };
         if windows.is_empty() { newest } else { format!("{newest} or {}", any(windows)) }
     }
 
@@ -215,8 +247,8 @@ fn list(names: &[String]) -> String {
     names.iter().map(|name| quote_identifier(name)).collect::<Vec<_>>().join(", ")
 }
 
-fn equal(key: &[String], left: &str, right: &str) -> String {
-    key.iter().map(|name| format!("{left}.{0} = {right}.{0}", quote_identifier(name))).collect::<Vec<_>>().join(" and ")
+fn equal(key: &[KeyColumn], left: &str, right: &str) -> String {
+    key.iter().map(|column| column.equal(left, right)).collect::<Vec<_>>().join(" and ")
 }
 
 fn any(conditions: &[String]) -> String {

@@ -1,35 +1,28 @@
 //! The story of `pgslice catchup`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
-use super::adopt::{self, Found};
-use super::apply::{
-    Applied, Applier, Extra, OwnedSequence, PendingDay, Shape, is_foreign_key_violation, is_unique_violation,
-};
-use super::create;
-use super::ledger::{self, KnownHead, Ledger, Origin};
+use super::apply::{Applier, Extra, PendingDay, is_foreign_key_violation, is_unique_violation};
+use super::ledger::{self, KnownHead, Ledger};
 use super::matching::{self, Drift, Target};
-use super::plan::{self, Accepted, Gaps, Pending, Request};
-use crate::codec::RowsDigest;
-use crate::config::Config;
-use crate::day::Day;
+use super::plan::{self, Accepted, Pending, Request};
+use super::report::{CatchupReport, DayReport, stop};
+use super::{continuity, create, guards, partitions, replica, shape};
+use crate::config::{Config, CreatePartitions};
 use crate::error::{Class, Failure};
 use crate::feed::{DayEntry, Feed};
-use crate::figures::{after_requests, counted, human_count};
 use crate::head;
-use crate::manifest::Manifest;
 use crate::pg::catalog::{self, Relation};
-use crate::pg::{Endpoint, PgError, Session};
+use crate::pg::{Endpoint, PgError, Session, pooler};
 use crate::progress::Progress;
 use crate::store::SharedStore;
 
@@ -64,75 +57,11 @@ pub enum Mode {
     DryRun,
 }
 
-/// What became of a run.
-#[derive(Debug, Clone, Serialize)]
-pub struct CatchupReport {
-    /// The version of this report.
-    pub format: u32,
-    /// The feed.
-    pub feed_id: String,
-    /// The dataset.
-    pub dataset: String,
-    /// The head's sequence.
-    pub sequence: u64,
-    /// When the head was published.
-    pub published_at: DateTime<Utc>,
-    /// Nothing was written: the days say what would be applied.
-    pub dry_run: bool,
-    /// Tables that were (or would be) made.
-    pub created: Vec<String>,
-    /// The days that were (or would be) applied, in that order.
-    pub days: Vec<DayReport>,
-    /// The newest day of the feed.
-    pub newest: Option<Day>,
-    /// Pending days that must wait for a missing one.
-    pub waiting: usize,
-    /// Requests that the store was sent; absent for a folder.
-    pub requests: Option<u64>,
-    /// Why the run did not end with everything applied and fresh.
-    pub stopped: Option<Stop>,
-}
-
 /// How often the lock of a replica is tried, and how long to wait in between: two seconds in all.
 const LOCK_ATTEMPTS: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// No table has this oid: that of one which a dry run would make.
 const NOT_THERE_YET: u32 = 0;
-
-/// Why a run did not end with everything applied and fresh.
-#[derive(Debug, Clone, Serialize)]
-pub struct Stop {
-    /// The exit code of its class.
-    pub exit_code: u8,
-    /// What a person reads.
-    pub message: String,
-    #[serde(skip)]
-    failure: Failure,
-}
-
-/// A day that was applied.
-#[derive(Debug, Clone, Serialize)]
-pub struct DayReport {
-    /// The day.
-    pub day: Day,
-    /// Its revision.
-    pub revision: u32,
-    /// Rows of all its slices.
-    pub rows: u64,
-    /// Per `schema.table`; empty in a dry run.
-    pub tables: BTreeMap<String, TableReport>,
-}
-
-/// What became of a slice.
-#[derive(Debug, Clone, Serialize)]
-pub struct TableReport {
-    /// How the replica came to hold it.
-    pub origin: Origin,
-    /// Its rows.
-    pub rows: u64,
-    /// The window holds rows that the feed does not know.
-    pub keeps_extra_rows: bool,
-}
 
 /// Brings the replica up to the feed.
 ///
@@ -154,12 +83,14 @@ pub async fn run(
 ) -> anyhow::Result<CatchupReport> {
     let feed = head::read_existing(&*store).await?;
     check_dataset(&feed, config)?;
+    pooler::refuse_shared_sessions(&replica, "replica").await?;
     let client = replica.client().await.context("cannot connect to the replica")?;
-    refuse_standby(&client).await?;
+    replica::refuse_standby(&client).await?;
     if options.mode == Mode::Apply {
+        replica::refuse_read_only(&client).await?;
         ledger::create(&client).await.context("cannot make the ledger (schema pgslice) on the replica")?;
     }
-    let mut session = connect(&replica, &cancel).await?;
+    let mut session = replica::session(&replica, &cancel).await?;
     lock_replica(&mut session, &feed).await?;
     let mut ledger = match ledger::exists(&client).await? {
         true => {
@@ -183,7 +114,7 @@ pub async fn run(
     report.waiting = waiting;
     let missing = missing_tables(config, &relations);
     if !missing.is_empty() {
-        let statements = create_statements(&client, &feed, &store, &missing, options).await?;
+        let statements = create_statements(&client, &feed, &store, &missing, options.missing_tables).await?;
         let is_published = |name: &String| feed.days.iter().any(|entry| entry.tables.contains_key(name));
         report.created = missing.iter().map(|(schema, name)| format!("{schema}.{name}")).filter(is_published).collect();
         if options.mode == Mode::Apply {
@@ -197,11 +128,16 @@ pub async fn run(
         }
     }
 
+    for guards in guards::read(&client, &relations).await? {
+        guards.refuse()?;
+    }
     let mut pending = Vec::new();
     for entry in days {
         pending.push(match_day(&*store, &feed, entry, &relations, &ledger).await?);
     }
-    let shape = shape(&client, &relations).await?;
+    let create_partitions = config.replica.create_partitions;
+    find_partitions(&client, &mut pending, &relations, &ledger, create_partitions).await?;
+    let shape = shape::read(&client, &relations).await?;
     let mut applier = Applier {
         session,
         feed: feed.clone(),
@@ -213,7 +149,7 @@ pub async fn run(
         extra: options.extra,
         progress: progress.clone(),
     };
-    applier = check_continuity(applier, &pending, options.request, &report.created).await?;
+    applier = continuity::check(applier, &pending, options.request, &report.created).await?;
 
     let batches = plan::batches(pending);
     if options.mode == Mode::DryRun {
@@ -227,6 +163,7 @@ pub async fn run(
         for entry in days {
             in_doubt.push(match_day(&*store, &feed, entry, &relations, &applier.ledger).await?);
         }
+        find_partitions(&client, &mut in_doubt, &relations, &applier.ledger, create_partitions).await?;
         applier = apply_batches(applier, plan::batches(in_doubt), &cancel, &mut report).await?;
         let nothing_pending =
             hole.is_none() && feed.days.iter().all(|entry| plan::is_held(entry, &applier.ledger, &accepted));
@@ -286,7 +223,7 @@ async fn apply_batches(
 }
 
 /// The tables of the config with their oids; [`NOT_THERE_YET`] for those that a dry run would create.
-fn accepted(config: &Config, relations: &[Relation]) -> Accepted {
+pub(crate) fn accepted(config: &Config, relations: &[Relation]) -> Accepted {
     let oid = |name: &str| {
         relations
             .iter()
@@ -305,7 +242,7 @@ fn accepted(config: &Config, relations: &[Relation]) -> Accepted {
 }
 
 /// A table that no day of the feed has would be waited for in silence.
-fn check_published(feed: &Feed, accepted: &Accepted) -> Result<(), Failure> {
+pub(crate) fn check_published(feed: &Feed, accepted: &Accepted) -> Result<(), Failure> {
     let published = |name: &&String| feed.days.iter().any(|entry| entry.tables.contains_key(*name));
     match accepted.keys().find(|name| !published(name)).filter(|_| !feed.days.is_empty()) {
         None => Ok(()),
@@ -315,31 +252,40 @@ fn check_published(feed: &Feed, accepted: &Accepted) -> Result<(), Failure> {
     }
 }
 
-/// Constraints of the replica's own that refuse rows of the feed. A unique index that is no key of the merge is checked
-/// row by row, unless its constraint can be deferred.
+/// Constraints, partitions and types of the replica that refuse rows of the feed. A unique index that is no key of the
+/// merge is checked row by row, unless its constraint can be deferred.
 fn explain_conflict(error: anyhow::Error) -> anyhow::Error {
-    if !is_unique_violation(&error) {
-        let refused = |cause: &PgError| cause.code().is_some_and(|code| code.starts_with("23"));
-        if !error.chain().any(|cause| cause.downcast_ref::<PgError>().is_some_and(refused)) {
-            return error;
-        }
-        return Failure::new(Class::Drift, format!("{error:#}"))
-            .meaning("nothing of it was applied: a constraint or partition of the replica refuses rows of the feed")
-            .next("change the constraint on the replica to what the source allows, then run again")
-            .into();
-    }
-    Failure::new(Class::Drift, format!("{error:#}"))
-        .meaning("nothing of it was applied: a row of the replica's own holds the value, or rows exchanged theirs")
-        .next("remove the replica's own row; for exchanged values add the unique constraint again as DEFERRABLE")
-        .into()
+    let code = error.chain().find_map(|cause| cause.downcast_ref::<PgError>()?.code()).unwrap_or_default();
+    let (meaning, next) = match code {
+        _ if is_unique_violation(&error) => (
+            "a row of the replica's own holds the value, or rows exchanged theirs",
+            "remove the replica's own row; for exchanged values add the constraint again as DEFERRABLE",
+        ),
+        _ if is_foreign_key_violation(&error) => (
+            "a foreign key of the replica refuses rows of the feed",
+            "for tables or rows that point at each other: alter table … alter constraint … deferrable; otherwise load the \
+             rows that are pointed to, or drop the foreign key",
+        ),
+        _ if code.starts_with("23") => (
+            "a constraint or partition of the replica refuses rows of the feed",
+            "change the constraint on the replica to what the source allows, or make the partition, then run again",
+        ),
+        // Labels of an enumeration, lengths, ranges, encodings.
+        _ if code.starts_with("22") => (
+            "a type of the replica does not take a value of the feed",
+            "change the type on the replica to what it is on the source, then run again",
+        ),
+        "53200" => (
+            "the replica ran out of room for locks",
+            "raise max_locks_per_transaction on the replica and restart it, then run again",
+        ),
+        _ => return error,
+    };
+    let class = if code == "53200" { Class::Transient } else { Class::Drift };
+    Failure::new(class, format!("{error:#}")).meaning(format!("nothing of it was applied: {meaning}")).next(next).into()
 }
 
-async fn connect(replica: &Endpoint, cancel: &CancellationToken) -> anyhow::Result<Session> {
-    let (replica, cancel) = (replica.clone(), cancel.clone());
-    spawn_blocking(move || replica.session(&cancel)).await?.context("cannot connect to the replica")
-}
-
-fn check_dataset(feed: &Feed, config: &Config) -> Result<(), Failure> {
+pub(crate) fn check_dataset(feed: &Feed, config: &Config) -> Result<(), Failure> {
     if feed.dataset == config.dataset {
         return Ok(());
     }
@@ -351,17 +297,7 @@ fn check_dataset(feed: &Feed, config: &Config) -> Result<(), Failure> {
     .next("check dataset and store.url in the configuration"))
 }
 
-async fn refuse_standby(client: &Client) -> anyhow::Result<()> {
-    let row = client.query_one("select pg_catalog.pg_is_in_recovery()", &[]).await.map_err(PgError::from)?;
-    if !row.get::<_, bool>(0) {
-        return Ok(());
-    }
-    Err(Failure::new(Class::Usage, "the replica is a physical standby: it takes no writes")
-        .meaning("nothing was applied")
-        .next("name a database of its own in replica.url")
-        .into())
-}
-
+/// Refuses a replica that takes no writes, or is too old.
 /// One catchup per replica and feed at a time; the lock lives as long as the session. The server may take a moment to
 /// notice that the session of a run that has just ended is gone.
 async fn lock_replica(session: &mut Session, feed: &Feed) -> anyhow::Result<()> {
@@ -379,7 +315,7 @@ async fn lock_replica(session: &mut Session, feed: &Feed) -> anyhow::Result<()> 
         .into())
 }
 
-fn check_known_head(feed: &Feed, known: Option<KnownHead>) -> Result<(), Failure> {
+pub(crate) fn check_known_head(feed: &Feed, known: Option<KnownHead>) -> Result<(), Failure> {
     let Some(known) = known else { return Ok(()) };
     if known.feed_id != feed.feed_id {
         return Err(Failure::new(
@@ -409,13 +345,13 @@ fn check_known_head(feed: &Feed, known: Option<KnownHead>) -> Result<(), Failure
     Ok(())
 }
 
-async fn relations(client: &Client, config: &Config) -> Result<Vec<Relation>, PgError> {
+pub(crate) async fn relations(client: &Client, config: &Config) -> Result<Vec<Relation>, PgError> {
     let names: Vec<(&str, &str)> =
         config.tables.iter().map(|table| (table.schema.as_str(), table.name.as_str())).collect();
     catalog::relations(client, &names).await
 }
 
-fn missing_tables(config: &Config, relations: &[Relation]) -> Vec<(String, String)> {
+pub(crate) fn missing_tables(config: &Config, relations: &[Relation]) -> Vec<(String, String)> {
     config
         .tables
         .iter()
@@ -427,15 +363,15 @@ fn missing_tables(config: &Config, relations: &[Relation]) -> Vec<(String, Strin
 }
 
 /// The statements that make the missing tables, as the newest day that has them describes them.
-async fn create_statements(
+pub(crate) async fn create_statements(
     client: &Client,
     feed: &Feed,
     store: &SharedStore,
     missing: &[(String, String)],
-    options: Options,
+    missing_tables: MissingTables,
 ) -> anyhow::Result<String> {
     let names: Vec<String> = missing.iter().map(|(schema, name)| format!("{schema}.{name}")).collect();
-    if options.missing_tables == MissingTables::Refuse {
+    if missing_tables == MissingTables::Refuse {
         return Err(Failure::new(Class::Drift, format!("the replica has no table {}", names.join(", ")))
             .meaning("nothing was applied")
             .next("restore a full dump first, or let --create make the tables")
@@ -475,7 +411,7 @@ fn drifted(drifts: &[Drift]) -> anyhow::Error {
 }
 
 /// Reads a pending day's manifest and matches its slices with the replica's tables; all differences at once.
-async fn match_day(
+pub(crate) async fn match_day(
     store: &dyn crate::store::Store,
     feed: &Feed,
     entry: &DayEntry,
@@ -508,193 +444,17 @@ async fn match_day(
                 .any(|((_, table), held)| *table == target.name && held.taken.order(&manifest.taken).is_gt());
         is_late || held.is_some_and(|held| (held.rows, held.rows_digest) != (slice.rows, slice.rows_digest))
     });
-    Ok(PendingDay { entry: entry.clone(), manifest, targets, revises })
+    Ok(PendingDay { entry: entry.clone(), manifest, targets, revises, partitions: Vec::new() })
 }
 
-async fn shape(client: &Client, relations: &[Relation]) -> Result<Shape, PgError> {
-    let oids: Vec<u32> = relations.iter().map(|relation| relation.oid).collect();
-    let (mut foreign_keys, mut cascades) = (Vec::new(), Vec::new());
-    for row in client.query(include_str!("../../sql/foreign_keys.sql"), &[&oids]).await? {
-        let key = (row.get("child"), row.get("parent"));
-        foreign_keys.push(key);
-        if row.get("cascades") {
-            cascades.push(key);
-        }
-    }
-    let sequences = client
-        .query(include_str!("../../sql/owned_sequences.sql"), &[&oids])
-        .await?
-        .iter()
-        .map(|row| OwnedSequence {
-            relation: row.get("relation"),
-            column: row.get("column_name"),
-            schema: row.get("schema"),
-            name: row.get("name"),
-            descending: row.get("descending"),
-        })
-        .collect();
-    Ok(Shape { foreign_keys, cascades, sequences })
-}
-
-/// Rows from before the feed's oldest day speak of a replica that was filled some other way. If its oldest day is not
-/// the feed's, days between may be missing for good.
-///
-/// # Errors
-/// Class BehindRetention, unless `--from` or `--allow-gap` says what is meant.
-async fn check_continuity(
-    mut applier: Applier,
-    pending: &[PendingDay],
-    request: Request,
-    created: &[String],
-) -> anyhow::Result<Applier> {
-    if request.from.is_some() || request.gaps == Gaps::Allow {
-        return Ok(applier);
-    }
-    // The first day of each table that has rows: a day without rows proves nothing.
-    let mut firsts: BTreeMap<String, (Day, u64, RowsDigest, Target)> = BTreeMap::new();
-    for day in pending {
-        for (index, target) in &day.targets {
-            let slice = &day.manifest.slices[*index];
-            let met_before = applier.ledger.keys().any(|(_, table)| *table == target.name);
-            if target.time.is_some() && slice.rows > 0 && !met_before && !created.contains(&target.name) {
-                let first = (day.entry.day, slice.rows, slice.rows_digest, target.clone());
-                firsts.entry(target.name.clone()).or_insert(first);
-            }
-        }
-    }
-    let (applier, outcome) = spawn_blocking(move || {
-        let mut all = firsts.into_values();
-        let outcome = all
-            .try_for_each(|(day, rows, digest, target)| holds_first(&mut applier.session, &target, rows, digest, day));
-        (applier, outcome)
-    })
-    .await?;
-    outcome.map(|()| applier)
-}
-
-fn holds_first(session: &mut Session, target: &Target, rows: u64, digest: RowsDigest, day: Day) -> anyhow::Result<()> {
-    let Some(time) = &target.time else { return Ok(()) };
-    let sql = format!("select exists (select from {} as present where {})::text", target.table, time.before("present"));
-    let has_earlier = session.query(&sql, &[])?.first().is_some_and(|row| row.get(0) == Some("true"));
-    if !has_earlier || adopt::look(session, target, rows, digest)? == Found::Equal {
-        return Ok(());
-    }
-    Err(Failure::new(
-        Class::BehindRetention,
-        format!("{} has rows from before {day}, the first day of it in the feed, but not that day's rows", target.name),
-    )
-    .meaning("nothing was applied: days between may be missing on this replica for good")
-    .next(format!("load a newer full dump; or say what is meant with --from {day} or --allow-gap"))
-    .into())
-}
-
-fn stop(
-    feed: &Feed,
-    config: &Config,
-    hole: Option<Day>,
-    beyond_newest: Option<Day>,
-    waiting: usize,
-    now: DateTime<Utc>,
-) -> Option<Stop> {
-    let failure = if let Some(hole) = hole {
-        Failure::new(
-            Class::Gap,
-            format!("{hole} is missing in the feed; {} wait for it", counted(waiting, "later day")),
-        )
-        .meaning("the days before it were applied")
-        .next("ask the publisher to export it, or step over it with --allow-gap")
-    } else if let Some(to) = beyond_newest {
-        let newest = feed.newest.map_or_else(|| "none yet".to_owned(), |newest| format!("the newest is {newest}"));
-        Failure::new(Class::NotSettled, format!("{to} is not published yet ({newest})"))
-            .meaning("the days up to the newest were applied")
-            .next("run again later")
-    } else if plan::is_stale(feed, config.replica.max_age, now) {
-        Failure::new(
-            Class::Stale,
-            format!("the feed was last published to at {}", feed.published_at.format("%Y-%m-%d %H:%M UTC")),
-        )
-        .meaning("everything that is published was applied, but nothing new has come for too long")
-        .next("ask the publisher whether the export still runs")
-    } else {
-        return None;
-    };
-    Some(Stop { exit_code: failure.class.exit_code(), message: failure.to_string(), failure })
-}
-
-impl DayReport {
-    fn planned(manifest: &Manifest) -> DayReport {
-        DayReport { day: manifest.day, revision: manifest.revision, rows: manifest.rows(), tables: BTreeMap::new() }
-    }
-
-    fn applied(manifest: &Manifest, applied: &[Applied]) -> DayReport {
-        let own = applied.iter().filter(|slice| slice.day == manifest.day);
-        let tables: BTreeMap<String, TableReport> = own
-            .map(|slice| {
-                let report =
-                    TableReport { origin: slice.origin, rows: slice.rows, keeps_extra_rows: slice.keeps_extra_rows };
-                (slice.table.clone(), report)
-            })
-            .collect();
-        let rows = tables.values().map(|table| table.rows).sum();
-        DayReport { day: manifest.day, revision: manifest.revision, rows, tables }
-    }
-
-    /// The day in one line, for people.
-    pub fn line(&self) -> String {
-        let mut origins: Vec<&str> = self.tables.values().map(|table| table.origin.word()).collect();
-        origins.sort_unstable();
-        origins.dedup();
-        let how = if origins.is_empty() { "would be applied".to_owned() } else { origins.join(", ") };
-        let extra = self.tables.values().any(|table| table.keeps_extra_rows);
-        let note = if extra { " (rows that the feed does not know were kept)" } else { "" };
-        format!("{} r{} {how}: {} rows{note}", self.day, self.revision, human_count(self.rows))
-    }
-}
-
-impl CatchupReport {
-    fn of(feed: &Feed, mode: Mode) -> CatchupReport {
-        CatchupReport {
-            format: 1,
-            feed_id: feed.feed_id.clone(),
-            dataset: feed.dataset.clone(),
-            sequence: feed.sequence,
-            published_at: feed.published_at,
-            dry_run: mode == Mode::DryRun,
-            created: Vec::new(),
-            days: Vec::new(),
-            newest: feed.newest,
-            waiting: 0,
-            requests: None,
-            stopped: None,
-        }
-    }
-
-    /// Why the run did not end with everything applied and fresh.
-    pub fn failure(&self) -> Option<&Failure> {
-        self.stopped.as_ref().map(|stop| &stop.failure)
-    }
-
-    /// The run for people.
-    pub fn lines(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        if !self.created.is_empty() {
-            let verb = if self.dry_run { "would create" } else { "created" };
-            lines.push(format!("{verb} {}", self.created.join(", ")));
-        }
-        if self.dry_run {
-            lines.extend(self.days.iter().map(DayReport::line));
-        }
-        let newest = self.newest.map_or_else(|| "no day yet".to_owned(), |newest| format!("newest day {newest}"));
-        let summary = match (self.days.len(), self.dry_run) {
-            (0, _) if self.waiting == 0 => format!("nothing new ({newest})"),
-            (0, _) => format!("nothing applied ({newest})"),
-            (days, false) => {
-                let rows = self.days.iter().map(|day| day.rows).sum();
-                format!("{} applied, {} rows ({newest})", counted(days, "day"), human_count(rows))
-            }
-            (days, true) => format!("{} would be applied ({newest})", counted(days, "day")),
-        };
-        lines.push(format!("{}: {summary}{}", self.dataset, after_requests(self.requests)));
-        lines
-    }
+/// Sees to it that the rows of pending days find a partition, before the first row moves.
+async fn find_partitions(
+    client: &Client,
+    pending: &mut [PendingDay],
+    relations: &[Relation],
+    ledger: &Ledger,
+    create: CreatePartitions,
+) -> anyhow::Result<()> {
+    let drifts = partitions::prepare(client, pending, relations, ledger, create).await?;
+    if drifts.is_empty() { Ok(()) } else { Err(drifted(&drifts)) }
 }

@@ -190,4 +190,15 @@ pub struct ReplicaConfig {
     pub password_file: Option<PathBuf>,
     /// A feed published longer ago is reported as stale; `None` leaves it to the feed's own `valid_until`.
     pub max_age: Option<TimeDelta>,
+    /// Whether catchup makes the partitions that a day needs.
+    pub create_partitions: CreatePartitions,
+}
+
+/// `replica.create-partitions`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CreatePartitions {
+    /// A day whose rows find no partition is refused.
+    No,
+    /// One is made for the day.
+    Yes,
 }

@@ -9,7 +9,10 @@ use chrono::TimeDelta;
 use toml::de::DeTable;
 
 use super::reader::{Document, Section, line_of, shortened};
-use super::{Config, ExportConfig, ReplicaConfig, RetentionConfig, Unsettled, parse_days, parse_span, store, tables};
+use super::{
+    Config, CreatePartitions, ExportConfig, ReplicaConfig, RetentionConfig, Unsettled, parse_days, parse_span, store,
+    tables,
+};
 use crate::day::Zone;
 use crate::error::{Class, Failure};
 
@@ -245,7 +248,16 @@ fn replica(document: &Document<'_>, path: &Path) -> ReplicaConfig {
             age => Ok(age),
         })
     });
-    ReplicaConfig { url: url.map(str::to_owned), password_file: password_file(&replica, path), max_age }
+    let create_partitions = match replica.field("create-partitions").and_then(|field| field.boolean()) {
+        Some(true) => CreatePartitions::Yes,
+        Some(false) | None => CreatePartitions::No,
+    };
+    ReplicaConfig {
+        url: url.map(str::to_owned),
+        password_file: password_file(&replica, path),
+        max_age,
+        create_partitions,
+    }
 }
 
 fn dataset_name(text: &str) -> Result<&str, String> {

@@ -82,6 +82,7 @@ mod accepted {
             url = "postgres://c"
             password-file = "/run/c"
             max-age = "90m"
+            create-partitions = true
             [[table]]
             name = '"we.ird"."Ta""ble"'
             time-column = "At"
@@ -135,6 +136,7 @@ mod accepted {
                     url: Some(text("postgres://c")),
                     password_file: Some("/run/c".into()),
                     max_age: Some(TimeDelta::minutes(90)),
+                    create_partitions: CreatePartitions::Yes
                 },
             }
         );
@@ -199,7 +201,9 @@ mod accepted {
         };
         assert_eq!(config.export, export);
         assert_eq!(config.retention, RetentionConfig { keep_days: 15, min_complete: 3, grace: TimeDelta::hours(48) });
-        assert_eq!(config.replica, ReplicaConfig { url: None, password_file: None, max_age: None });
+        let replica =
+            ReplicaConfig { url: None, password_file: None, max_age: None, create_partitions: CreatePartitions::No };
+        assert_eq!(config.replica, replica);
     }
 
     #[test]
@@ -358,6 +362,7 @@ mod refusals {
             ("export", "max-shrink = 1", "must be a share such as \"1%\", not a number"),
             ("retention", "keep = 15", "must be days such as \"15d\", not a number"),
             ("replica", "max-age = 2024-05-01", "not a date or time"),
+            ("replica", "create-partitions = \"yes\"", "must be true or false"),
         ] {
             let key = format!("{section}.{}", setting.split(' ').next().expect("a key"));
             refused(&with_setting(section, setting), 3, &key, words);

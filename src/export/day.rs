@@ -10,15 +10,15 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
-use super::lock;
 use super::plan::{self, Candidate, Comparison, Decision, Force, Rules, Why};
 use super::settle::{self, Settlement};
 use super::slice::{self, Hands, Staged, StagedPart};
 use super::snapshot::{self, SliceFacts, Snapshot};
+use super::{access, lock, standby};
 use crate::config::{Config, Unsettled};
 use crate::day::{Day, Window};
 use crate::error::{Class, Failure, class_of};
-use crate::feed::{DayEntry, Feed, ManifestRef, Pulse, SourceIdentity};
+use crate::feed::{DayEntry, Feed, ManifestRef, Pulse};
 use crate::head;
 use crate::layout::{AttemptDirectory, Key, sums_beside};
 use crate::manifest::{self, Manifest, Slice, SliceFormat, State, Taken};
@@ -38,7 +38,7 @@ pub struct Exporter {
     pub store: SharedStore,
     /// How decisions may be overruled.
     pub rules: Rules,
-    /// Whether a source with another system identifier is accepted.
+    /// Whether another system, or an older timeline, is accepted.
     pub new_source: NewSource,
     /// Ends the run.
     pub cancel: CancellationToken,
@@ -49,7 +49,7 @@ pub struct Exporter {
 /// `--new-source`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewSource {
-    /// Another system identifier is refused.
+    /// Another system identifier, or an older timeline of the same, is refused.
     Refused,
     /// It takes the place of the known one.
     Accepted,
@@ -77,6 +77,13 @@ pub enum Change {
     Unchanged,
 }
 
+/// What came of one try to publish a day.
+enum Attempted {
+    Done(Box<Published>),
+    /// A standby cancelled what was being read, and nothing of it is published: worth another try.
+    Cancelled(anyhow::Error),
+}
+
 /// A slice that was read, and what is to be done to make it real.
 struct ReadSlice {
     slice: Slice,
@@ -92,14 +99,36 @@ impl Exporter {
     ///
     /// # Errors
     /// Class Locked when another run exports the day; NotSettled when it has not ended; otherwise the source's, the
-    /// store's, and the refusals of [`plan`].
+    /// store's, and the refusals of [`plan`]. What a standby cancels for its replay is tried again first.
     pub async fn publish(&self, candidate: Candidate) -> anyhow::Result<Published> {
+        let mut pauses = standby::PAUSES.into_iter();
+        loop {
+            let error = match self.try_to_publish(candidate).await? {
+                Attempted::Done(published) => return Ok(*published),
+                Attempted::Cancelled(error) => error,
+            };
+            let Some(pause) = pauses.next() else { return Err(standby::given_up(candidate.day, &error).into()) };
+            let seconds = pause.as_secs();
+            self.progress.suspend(|| {
+                let day = candidate.day;
+                tracing::warn!(
+                    "{day}: the standby cancelled the reading for its replay, next try in {seconds} s: {error:#}"
+                );
+            });
+            self.cancel.run_until_cancelled(tokio::time::sleep(pause)).await.ok_or(PgError::Cancelled)?;
+        }
+    }
+
+    async fn try_to_publish(&self, candidate: Candidate) -> anyhow::Result<Attempted> {
         let day = candidate.day;
         let window = self.config.timezone.window(day);
         // A connection of its own: it holds the day's lock, and a failure ends this day only.
         let client = self.unless_cancelled(self.source.own_client()).await.context("cannot connect to the source")?;
-        let Ready { facts, feed, published, settlement, snapshot } =
-            self.unless_cancelled(self.make_ready(&client, day, window)).await?;
+        let ready = self.unless_cancelled(self.make_ready(&client, day, window)).await;
+        let Ready { facts, feed, published, settlement, snapshot } = match ready {
+            Err(error) if standby::cancelled_for_replay(&error, false) => return Ok(Attempted::Cancelled(error)),
+            ready => ready?,
+        };
         let attempt = Attempt {
             exporter: self,
             day,
@@ -112,12 +141,17 @@ impl Exporter {
         };
         let outcome = attempt.read_and_publish(&snapshot, settlement.state, candidate.why).await;
         let released = self.unless_cancelled(async { Ok(snapshot.release().await?) }).await;
-        let (entry, change) = outcome?;
+        let (entry, change) = match outcome {
+            Err(error) if facts.standby.is_some() && standby::cancelled_for_replay(&error, client.is_closed()) => {
+                return Ok(Attempted::Cancelled(error));
+            }
+            outcome => outcome?,
+        };
         if let Err(error) = released {
             tracing::debug!(%error, "the snapshot's transaction had ended before it was released");
         }
         let unsettled = if entry.state == State::Provisional { settlement.reasons } else { Vec::new() };
-        Ok(Published { entry, change, unsettled })
+        Ok(Attempted::Done(Box::new(Published { entry, change, unsettled })))
     }
 
     /// Locks the day, checks that it may be exported, and takes its snapshot. Writes nothing.
@@ -131,7 +165,7 @@ impl Exporter {
         let feed = head::read_existing(&*self.store).await?;
         plan::check_neighbours(&feed, self.config.timezone.name(), day, window)?;
         if self.new_source == NewSource::Refused {
-            plan::check_source(&feed, &facts.system_identifier)?;
+            plan::check_source(&feed, &facts.identity)?;
         }
         snapshot::check_zones(client, self.config.timezone, day, window, &self.config.tables).await?;
         let published = match feed.day(day) {
@@ -150,6 +184,9 @@ impl Exporter {
             .into());
         }
         let snapshot = Snapshot::take(client, &self.config.tables, &facts).await?;
+        if let Some(published) = published.as_ref().filter(|_| facts.standby.is_some()) {
+            standby::check_not_behind(published, &snapshot.taken)?;
+        }
         Ok(Ready { facts, feed, published, settlement, snapshot })
     }
 
@@ -356,7 +393,6 @@ impl Attempt<'_> {
         let seen = self.feed;
         let before = seen.day(self.day).map(|entry| &entry.manifest);
         let facts = self.facts;
-        let source = SourceIdentity { system_identifier: facts.system_identifier.clone(), timeline: facts.timeline };
         let timezone = self.exporter.config.timezone.name();
         let now = Utc::now();
         head::change(
@@ -374,9 +410,9 @@ impl Attempt<'_> {
                 }
                 plan::check_neighbours(feed, timezone, self.day, self.window)?;
                 if self.exporter.new_source == NewSource::Refused {
-                    plan::check_source(feed, &facts.system_identifier)?;
+                    plan::check_source(feed, &facts.identity)?;
                 }
-                Ok(Feed { timezone: timezone.to_owned(), ..feed.with_day(entry.clone(), source.clone(), now) })
+                Ok(Feed { timezone: timezone.to_owned(), ..feed.with_day(entry.clone(), facts.identity.clone(), now) })
             },
             |feed| feed.day(self.day).is_some_and(|present| present.manifest == entry.manifest),
         )
@@ -449,7 +485,7 @@ impl Worker {
 
     async fn read_into(&self, done: &mut Vec<(usize, ReadSlice)>) -> anyhow::Result<()> {
         let (source, cancel, join) = (self.exporter.source.clone(), self.cancel.clone(), self.join.clone());
-        let mut session = spawn_blocking(move || -> Result<Session, PgError> {
+        let mut session = spawn_blocking(move || -> anyhow::Result<Session> {
             let mut session = source.session(&cancel)?;
             snapshot::join(&mut session, &join)?;
             Ok(session)
@@ -460,7 +496,7 @@ impl Worker {
             let table = &self.tables[index];
             let named = || format!("{} {}", self.day, table.relation.qualified_name());
             let (returned, read) = self.read(session, index).await;
-            done.push((index, read.with_context(named)?));
+            done.push((index, read.with_context(named).map_err(access::explain)?));
             session = returned.ok_or_else(|| anyhow!("the session of a worker is lost"))?;
         }
         Ok(())

@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 
 use crate::day::Day;
 use crate::error::{Class, Failure};
-use crate::pg::{Endpoint, OwnClient, PgError};
+use crate::pg::{Endpoint, OwnClient, PgError, pooler};
 
 /// How often a lock is tried, and how long to wait in between: two seconds in all. The server may take a moment to
 /// notice that the connection of a run that has just ended is gone.
@@ -39,6 +39,8 @@ pub async fn day(client: &Client, dataset: &str, day: Day) -> anyhow::Result<()>
 /// # Errors
 /// Class Locked when another run holds it; the source's.
 pub async fn dataset(source: &Endpoint, dataset: &str) -> anyhow::Result<OwnClient> {
+    // Behind such a pool the lock would outlive this run.
+    pooler::refuse_shared_sessions(source, "source").await?;
     let client = source.own_client().await.context("cannot connect to the source for the dataset's lock")?;
     if take(&client, dataset, EVERY_DAY).await? {
         return Ok(client);

@@ -2,7 +2,7 @@
 
 use crate::day::{Day, DayRange, Window};
 use crate::error::{Class, Failure};
-use crate::feed::{DayEntry, Feed};
+use crate::feed::{DayEntry, Feed, SourceIdentity};
 use crate::manifest::{Manifest, Slice, SliceKind, State};
 
 /// Which days were asked for.
@@ -130,20 +130,34 @@ pub fn check_neighbours(feed: &Feed, timezone: &str, day: Day, window: Window) -
 /// Holds the source's identity against the one that the feed was read from.
 ///
 /// # Errors
-/// When the feed was read from another system.
-pub fn check_source(feed: &Feed, system_identifier: &str) -> Result<(), Failure> {
-    match &feed.source {
-        Some(known) if known.system_identifier != system_identifier => Err(Failure::new(
+/// When the feed was read from another system, or from a later timeline of this one: then a standby was promoted, and
+/// what the source wrote since is a fork.
+pub fn check_source(feed: &Feed, source: &SourceIdentity) -> Result<(), Failure> {
+    let Some(known) = &feed.source else { return Ok(()) };
+    if known.system_identifier != source.system_identifier {
+        return Err(Failure::new(
             Class::Integrity,
             format!(
-                "the source is another system ({system_identifier}) than the feed was read from ({})",
-                known.system_identifier
+                "the source is another system ({}) than the feed was read from ({})",
+                source.system_identifier, known.system_identifier
             ),
         )
         .meaning("nothing was exported: rows of two databases would be mixed")
-        .next("check source.url; if the database was moved by dump and restore, run once with --new-source")),
-        _ => Ok(()),
+        .next("check source.url; if the database was moved by dump and restore, run once with --new-source"));
     }
+    if source.timeline < known.timeline {
+        return Err(Failure::new(
+            Class::Integrity,
+            format!(
+                "the source is on timeline {}, the feed was read from timeline {} of the same system: a standby was \
+                 promoted, and this server is not it and does not follow it",
+                source.timeline, known.timeline
+            ),
+        )
+        .meaning("nothing was exported: what was written here since then is not in the promoted server")
+        .next("let source.url lead to the server that was promoted; run once with --new-source to follow this one"));
+    }
+    Ok(())
 }
 
 /// How a slice that was read compares with the published one of the same table.

@@ -17,7 +17,7 @@ use crate::feed::{Feed, Pulse};
 use crate::figures::{after_requests, human_bytes, human_count};
 use crate::head;
 use crate::manifest::State;
-use crate::pg::{Endpoint, PgError};
+use crate::pg::{Endpoint, PgError, pooler, version};
 use crate::progress::Progress;
 use crate::retention::PruneReport;
 use crate::store::{SharedStore, Store};
@@ -209,8 +209,11 @@ pub async fn plan(
 }
 
 async fn source_facts(source: &Endpoint) -> anyhow::Result<SourceFacts> {
+    pooler::refuse_shared_sessions(source, "source").await?;
     let client = source.client().await.context("cannot connect to the source")?;
-    Ok(settle::source_facts(&client).await?)
+    let facts = settle::source_facts(&client).await?;
+    version::check("source", &facts.server_version, facts.server_version_num)?;
+    Ok(facts)
 }
 
 fn candidates(config: &Config, feed: Option<&Feed>, request: Request, now: DateTime<Utc>) -> Vec<Candidate> {

@@ -3,7 +3,9 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_postgres::Client;
 
+use super::standby::Standby;
 use crate::day::Window;
+use crate::feed::SourceIdentity;
 use crate::manifest::State;
 use crate::pg::PgError;
 
@@ -21,14 +23,14 @@ pub struct Settlement {
 pub struct SourceFacts {
     /// The server's clock.
     pub now: DateTime<Utc>,
-    /// The cluster's identity, a decimal number.
-    pub system_identifier: String,
-    /// Its timeline.
-    pub timeline: u32,
-    /// Is it a standby?
-    pub in_recovery: bool,
+    /// The cluster, and the timeline that it is on.
+    pub identity: SourceIdentity,
+    /// How far it has come, if it is a standby.
+    pub standby: Option<Standby>,
     /// Its version.
     pub server_version: String,
+    /// The same as a number, such as 150018.
+    pub server_version_num: i32,
 }
 
 /// Asks the source who it is and what time it has.
@@ -39,10 +41,18 @@ pub async fn source_facts(client: &Client) -> Result<SourceFacts, PgError> {
     let row = client.query_one(include_str!("../../sql/source.sql"), &[]).await?;
     Ok(SourceFacts {
         now: row.get("now"),
-        system_identifier: row.get("system_identifier"),
-        timeline: u32::try_from(row.get::<_, i32>("timeline")).unwrap_or_default(),
-        in_recovery: row.get("in_recovery"),
+        identity: SourceIdentity {
+            system_identifier: row.get("system_identifier"),
+            timeline: u32::try_from(row.get::<_, i32>("timeline")).unwrap_or_default(),
+        },
+        standby: row.get::<_, bool>("in_recovery").then(|| Standby {
+            received: row.get("received"),
+            replayed: row.get("replayed"),
+            unreplayed: row.get("unreplayed"),
+            last_commit: row.get("last_commit"),
+        }),
         server_version: row.get("server_version"),
+        server_version_num: row.get("server_version_num"),
     })
 }
 
@@ -56,8 +66,8 @@ pub async fn source_facts(client: &Client) -> Result<SourceFacts, PgError> {
 pub async fn settlement(client: &Client, window: Window, settle: TimeDelta) -> Result<Settlement, PgError> {
     let mut reasons = Vec::new();
     let facts = source_facts(client).await?;
-    if facts.in_recovery {
-        reasons.push("the source is a standby, which does not see the open transactions of its primary".to_owned());
+    if let Some(standby) = &facts.standby {
+        reasons.push(standby.reason(window.end));
     }
     if facts.now < window.end + settle {
         reasons.push(format!("less than {} minutes have passed since its end", settle.num_minutes()));

@@ -7,9 +7,11 @@ use crate::config::TableConfig;
 use crate::day::{Day, Window, Zone};
 use crate::error::{Class, Failure};
 use crate::manifest::Taken;
-use crate::pg::{PgError, Session, catalog, quote_literal, quote_qualified};
+use crate::pg::catalog::{self, Relation};
+use crate::pg::{PgError, Session, quote_literal, quote_qualified};
 use crate::table::{self, SourceRows, SourceTable};
 
+use super::access;
 use super::settle::SourceFacts;
 
 /// A transaction that holds the tables' locks and an exported snapshot for as long as it lives. It holds vacuum back
@@ -32,6 +34,9 @@ impl<'a> Snapshot<'a> {
     /// not fit its configuration.
     pub async fn take(client: &'a Client, tables: &[TableConfig], facts: &SourceFacts) -> anyhow::Result<Snapshot<'a>> {
         let present = resolve(client, tables).await?;
+        for access in access::read(client, &present).await? {
+            access.refuse()?;
+        }
         client.batch_execute("begin isolation level repeatable read read only").await.map_err(PgError::from)?;
         let lockable: Vec<String> = present.iter().filter_map(SourceTable::lockable).collect();
         if !lockable.is_empty() {
@@ -43,8 +48,8 @@ impl<'a> Snapshot<'a> {
             exported_at: row.get::<_, DateTime<Utc>>("exported_at"),
             snapshot: row.get("snapshot"),
             lsn: row.get("lsn"),
-            system_identifier: facts.system_identifier.clone(),
-            timeline: facts.timeline,
+            system_identifier: facts.identity.system_identifier.clone(),
+            timeline: facts.identity.timeline,
         };
         let id = row.get("id");
         let tables = resolve(client, tables).await?;
@@ -79,14 +84,25 @@ impl<'a> Snapshot<'a> {
 /// Runs what [`Snapshot::statements_to_join`] says.
 ///
 /// # Errors
+/// The server's, explained where it ran out of locks.
+pub fn join(session: &mut Session, statements: &str) -> anyhow::Result<()> {
+    session.run(statements).map_err(|error| match error.code() {
+        Some("53200") => out_of_locks(&error).into(),
+        _ => error.into(),
+    })
+}
+
+/// The source's relations of the configured names.
+///
+/// # Errors
 /// The server's.
-pub fn join(session: &mut Session, statements: &str) -> Result<(), PgError> {
-    session.run(statements)
+pub async fn relations(client: &Client, tables: &[TableConfig]) -> Result<Vec<Relation>, PgError> {
+    let names: Vec<(&str, &str)> = tables.iter().map(|table| (table.schema.as_str(), table.name.as_str())).collect();
+    catalog::relations(client, &names).await
 }
 
 async fn resolve(client: &Client, tables: &[TableConfig]) -> anyhow::Result<Vec<SourceTable>> {
-    let names: Vec<(&str, &str)> = tables.iter().map(|table| (table.schema.as_str(), table.name.as_str())).collect();
-    let relations = catalog::relations(client, &names).await?;
+    let relations = relations(client, tables).await?;
     table::resolve(tables, &relations).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         Failure::new(Class::Usage, lines.join("\n"))
@@ -97,13 +113,22 @@ async fn resolve(client: &Client, tables: &[TableConfig]) -> anyhow::Result<Vec<
 }
 
 fn locked_out(error: PgError) -> anyhow::Error {
-    if error.code() != Some("55P03") {
-        return error.into();
+    match error.code() {
+        Some("53200") => return out_of_locks(&error).into(),
+        Some("55P03") => {}
+        _ => return error.into(),
     }
     Failure::new(Class::Transient, "a table is locked on the source (schema change in progress?)")
         .meaning("the day was not exported; the source was not kept waiting")
         .next("run again when the change is done")
         .into()
+}
+
+/// Every table, partition and index that is read takes a lock, in each of the sessions that share the snapshot.
+fn out_of_locks(error: &PgError) -> Failure {
+    Failure::new(Class::Transient, format!("the source ran out of room for locks: {error}"))
+        .meaning("the day was not exported")
+        .next("raise max_locks_per_transaction on the source and restart it, or set a smaller jobs in [export]")
 }
 
 /// Holds the windows that were computed here against the source's own time zone data.

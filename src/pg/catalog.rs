@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tokio_postgres::GenericClient;
 
 use crate::manifest::Column;
-use crate::pg::PgError;
+use crate::pg::{PgError, quote_identifier, quote_qualified};
 
 /// A relation as `pg_class` has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +24,59 @@ pub struct Relation {
     pub child_schemas: Vec<String>,
     /// Its columns, in order.
     pub columns: Vec<CatalogColumn>,
-    /// The columns of each complete unique index over columns that are never NULL, the primary key first.
-    pub keys: Vec<Vec<String>>,
+    /// The complete unique indexes over columns that are never NULL, the primary key first.
+    pub keys: Vec<UniqueKey>,
+    /// What equality is for columns whose type brings its own from outside `pg_catalog`, as SQL: `operator("public".=)`.
+    pub own_equality: BTreeMap<String, String>,
+}
+
+/// The columns of a unique index, in its order.
+pub type UniqueKey = Vec<KeyColumn>;
+
+/// A column of a key, and when two values of it are one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyColumn {
+    /// Its name.
+    pub name: String,
+    /// What stands between two values to ask whether the index takes them for one, as SQL.
+    pub equals: String,
+    /// The collation to ask under, quoted; `None` for the column's own.
+    pub collation: Option<String>,
+    /// Whether equal values are the same.
+    pub equality: Equality,
+}
+
+/// What it means that the values of a key are equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Equality {
+    /// They are the same.
+    Strict,
+    /// They may differ, as `1.0` and `1.00` do, or letters of another case.
+    Loose,
+}
+
+impl KeyColumn {
+    /// A column that is compared by the plain equality of a type of `pg_catalog`.
+    pub fn plain(name: &str) -> KeyColumn {
+        KeyColumn { name: name.to_owned(), equals: "=".to_owned(), collation: None, equality: Equality::Strict }
+    }
+
+    /// Whether a row called `left` and one called `right` have this value in common, as SQL.
+    pub fn equal(&self, left: &str, right: &str) -> String {
+        let name = quote_identifier(&self.name);
+        let collation = self.collation.as_ref().map(|collation| format!(" collate {collation}")).unwrap_or_default();
+        format!("{left}.{name}{collation} {} {right}.{name}", self.equals)
+    }
+}
+
+/// An operator as SQL. Under the empty search path of every session a plain one is that of `pg_catalog`.
+fn operator(schema: &str, name: &str) -> String {
+    if schema == "pg_catalog" { name.to_owned() } else { format!("operator({}.{name})", quote_identifier(schema)) }
+}
+
+/// The names of a key's columns.
+pub fn names(key: &[KeyColumn]) -> Vec<String> {
+    key.iter().map(|column| column.name.clone()).collect()
 }
 
 /// `pg_class.relkind`
@@ -92,9 +143,14 @@ pub async fn relations(client: &impl GenericClient, names: &[(&str, &str)]) -> R
             has_default: row.get("has_default"),
         });
     }
-    let mut keys: BTreeMap<u32, Vec<Vec<String>>> = BTreeMap::new();
+    let mut keys: BTreeMap<u32, Vec<UniqueKey>> = BTreeMap::new();
     for row in client.query(include_str!("../../sql/keys.sql"), &[&oids]).await? {
-        keys.entry(row.get("relation")).or_default().push(row.get("columns"));
+        keys.entry(row.get("relation")).or_default().push(unique_key(&row));
+    }
+    let mut equalities: BTreeMap<u32, BTreeMap<String, String>> = BTreeMap::new();
+    for row in client.query(include_str!("../../sql/equality.sql"), &[&oids]).await? {
+        let equals = operator(row.get("schema"), row.get("operator"));
+        equalities.entry(row.get("relation")).or_default().insert(row.get("name"), equals);
     }
 
     let relation = |row: &tokio_postgres::Row| {
@@ -115,7 +171,29 @@ pub async fn relations(client: &impl GenericClient, names: &[(&str, &str)]) -> R
             child_schemas: row.get("child_schemas"),
             columns: columns.remove(&oid).unwrap_or_default(),
             keys: keys.remove(&oid).unwrap_or_default(),
+            own_equality: equalities.remove(&oid).unwrap_or_default(),
         })
     };
     Ok(rows.iter().filter_map(relation).collect())
+}
+
+/// A row of `keys.sql`.
+fn unique_key(row: &tokio_postgres::Row) -> UniqueKey {
+    let (names, schemas): (Vec<String>, Vec<String>) = (row.get("columns"), row.get("schemas"));
+    let (operators, loose): (Vec<String>, Vec<bool>) = (row.get("operators"), row.get("loose"));
+    let collation_schemas: Vec<Option<String>> = row.get("collation_schemas");
+    let collations: Vec<Option<String>> = row.get("collations");
+    let equals = schemas.iter().zip(&operators).map(|(schema, name)| operator(schema, name));
+    let collations = collation_schemas.iter().zip(&collations).map(|collation| match collation {
+        (Some(schema), Some(name)) => Some(quote_qualified(schema, name)),
+        _ => None,
+    });
+    let equalities = loose.iter().map(|loose| if *loose { Equality::Loose } else { Equality::Strict });
+    names
+        .into_iter()
+        .zip(equals)
+        .zip(collations)
+        .zip(equalities)
+        .map(|(((name, equals), collation), equality)| KeyColumn { name, equals, collation, equality })
+        .collect()
 }

@@ -9,9 +9,11 @@ pub mod catalog;
 mod connect;
 mod copy;
 mod error;
+pub mod pooler;
 mod session;
 mod startup;
 mod transport;
+pub mod version;
 mod wire;
 
 pub use connect::{Endpoint, OwnClient, PooledClient};

@@ -142,6 +142,19 @@ impl Session {
         self.until_ready(|_| Ok(()))
     }
 
+    /// As [`Session::run`], and returns the rows of all of them.
+    pub(super) fn rows(&mut self, sql: &str) -> Result<Vec<Row>, PgError> {
+        let mut rows = Vec::new();
+        self.send_query(sql)?;
+        self.until_ready(|message| {
+            if message.kind == kind::DATA_ROW {
+                rows.push(Row::parse(message.body)?);
+            }
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
     /// Runs one statement and returns its rows. `params` are the values of `$1`, `$2`, … as text (`None` is NULL); the
     /// server infers their types. For answers that fit in memory.
     ///

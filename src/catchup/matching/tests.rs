@@ -1,6 +1,8 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::manifest::{State, TimeKind};
-use crate::pg::catalog::CatalogColumn;
+use crate::pg::catalog::{self, CatalogColumn};
 use crate::retention::fixtures;
 
 fn column(name: &str, type_name: &str) -> Column {
@@ -19,6 +21,10 @@ fn own(name: &str, type_name: &str) -> CatalogColumn {
 
 fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn key(columns: &[&str]) -> UniqueKey {
+    columns.iter().map(|name| KeyColumn::plain(name)).collect()
 }
 
 /// A day with a time slice of (id int4, at date, name varchar), and a replica's table that fits it.
@@ -43,7 +49,8 @@ fn fitting() -> (Manifest, Relation) {
         children: Vec::new(),
         child_schemas: Vec::new(),
         columns: vec![own("id", "int4"), own("at", "date"), own("name", "varchar")],
-        keys: vec![names(&["id"])],
+        keys: vec![key(&["id"])],
+        own_equality: BTreeMap::new(),
     };
     (manifest, relation)
 }
@@ -73,6 +80,17 @@ fn columns_are_written_in_the_order_of_the_data_whatever_the_order_of_the_table(
         ("\"public\".\"messages\"", "public.messages", 42)
     );
     assert_eq!((target.absence, target.other_columns), (Absence::Proven, OtherColumns::None));
+}
+
+#[test]
+fn tables_that_inherit_are_refused_unless_they_are_chunks_of_a_hypertable() {
+    refused("tables inherit from it on the replica (public.heir)", |_, relation| {
+        relation.children = vec!["public.heir".into()];
+        relation.child_schemas = vec!["public".into()];
+    });
+    let (manifest, mut relation) = fitting();
+    relation.child_schemas = vec![HYPERTABLE_CHUNKS.into()];
+    matched(&manifest, &relation);
 }
 
 #[test]
@@ -177,8 +195,8 @@ fn the_key_is_the_feeds_if_the_replica_has_it_else_the_replicas_first_that_is_ca
     let key = |keys: &[&[&str]]| {
         let (mut manifest, mut relation) = fitting();
         manifest.slices[0].key = names(&["id", "at"]);
-        relation.keys = keys.iter().map(|key| names(key)).collect();
-        matched(&manifest, &relation).key
+        relation.keys = keys.iter().map(|columns| self::key(columns)).collect();
+        catalog::names(&matched(&manifest, &relation).key)
     };
     assert_eq!(key(&[&["name"], &["at", "id"]]), ["at", "id"], "in the replica's order");
     assert_eq!(key(&[&["extra"], &["name"], &["id"]]), ["name"]);
@@ -216,7 +234,7 @@ fn identities_that_an_update_cannot_change_are_known_unless_they_are_the_key() {
     let (manifest, mut relation) = fitting();
     relation.columns[0].identity_always = true;
     assert!(matched(&manifest, &relation).fixed.is_empty());
-    relation.keys = vec![names(&["name"])];
+    relation.keys = vec![key(&["name"])];
     assert_eq!(matched(&manifest, &relation).fixed, ["id"]);
 }
 

@@ -173,12 +173,29 @@ mod neighbours {
         check_neighbours(&feed, "UTC", day("2024-05-05"), just).expect("touches, but does not overlap");
     }
 
+    fn source(system_identifier: &str, timeline: u32) -> SourceIdentity {
+        SourceIdentity { system_identifier: system_identifier.into(), timeline }
+    }
+
     #[test]
     fn another_source_is_refused_and_the_first_one_is_not() {
         let feed = feed_of(&[("2024-05-01", Final)]);
-        check_source(&feed, "7").expect("the same");
-        check_source(&fixtures::empty_feed(), "8").expect("the first");
-        assert_eq!(check_source(&feed, "8").expect_err("another").class, Class::Integrity);
+        check_source(&feed, &source("7", 1)).expect("the same");
+        check_source(&fixtures::empty_feed(), &source("8", 1)).expect("the first");
+        assert_eq!(check_source(&feed, &source("8", 1)).expect_err("another").class, Class::Integrity);
+        assert_eq!(check_source(&feed, &source("8", 2)).expect_err("another").class, Class::Integrity);
+    }
+
+    #[test]
+    fn a_promoted_server_is_followed_and_the_one_it_left_behind_is_refused() {
+        let mut feed = feed_of(&[("2024-05-01", Final)]);
+        check_source(&feed, &source("7", 2)).expect("promoted");
+        feed.source = Some(source("7", 2));
+        check_source(&feed, &source("7", 3)).expect("promoted again");
+        let refusal = check_source(&feed, &source("7", 1)).expect_err("left behind");
+        assert_eq!(refusal.class, Class::Integrity);
+        assert!(refusal.what.contains("timeline 1") && refusal.what.contains("timeline 2"), "{refusal}");
+        assert!(refusal.next.is_some_and(|next| next.contains("--new-source")));
     }
 }
 

@@ -67,6 +67,13 @@ pub(super) fn common_name_is_for(certificate: &CertificateDer<'_>, host: &Server
     name_matches(&common_name.value(), host)
 }
 
+/// Does the certificate have the host's address where it has names? libpq takes that for the address.
+pub(super) fn has_address_as_name(certificate: &CertificateDer<'_>, host: &ServerName<'_>) -> bool {
+    let Some(parsed) = parsed(certificate).filter(|_| matches!(host, ServerName::IpAddress(_))) else { return false };
+    let Ok(Some((_, SubjectAltName(names)))) = parsed.tbs_certificate().get_extension() else { return false };
+    names.iter().any(|name| matches!(name, GeneralName::DnsName(name) if name.as_str() == host.to_str()))
+}
+
 /// A name of a certificate against a host: letters of either case, and `*.` for one label of a name.
 fn name_matches(pattern: &str, host: &ServerName<'_>) -> bool {
     let is_name = matches!(host, ServerName::DnsName(_));

@@ -54,7 +54,7 @@ pub(super) use self::tls::words as tls_words;
 const SESSION_SQL: &str = include_str!("../../../sql/session.sql");
 /// What `target_session_attrs` asks a server.
 const ATTRIBUTES_SQL: &str =
-    "SELECT pg_catalog.pg_is_in_recovery()::text, pg_catalog.current_setting('transaction_read_only')";
+    "SELECT pg_catalog.pg_is_in_recovery()::pg_catalog.text, pg_catalog.current_setting('transaction_read_only')";
 /// How often a name server that does not answer is looked away from.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -93,6 +93,13 @@ enum Cover {
     Tls,
     /// TLS if the server is willing.
     TlsIfOffered,
+}
+
+/// Whether a session begins with the pinned settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pins {
+    Set,
+    Left,
 }
 
 /// One way to connect to one server.
@@ -163,6 +170,17 @@ impl Endpoint {
     /// # Errors
     /// Those of the last host that was tried; a server that refuses the login ends the search.
     pub fn session(&self, cancel: &CancellationToken) -> Result<Session, PgError> {
+        let mut session = self.found(Pins::Set, cancel)?;
+        session.limit = Limit::Endless;
+        Ok(session)
+    }
+
+    /// As [`Endpoint::session`], but nothing was set in it, and the limit of the login stands.
+    pub(super) fn unpinned_session(&self, cancel: &CancellationToken) -> Result<Session, PgError> {
+        self.found(Pins::Left, cancel)
+    }
+
+    fn found(&self, pins: Pins, cancel: &CancellationToken) -> Result<Session, PgError> {
         let servers = &*self.servers;
         let mut search = Search::new(servers);
         for (target, host) in search.places() {
@@ -175,10 +193,10 @@ impl Endpoint {
             };
             for address in addresses {
                 for attempt in servers.attempts(target, Server { host, address }) {
-                    match servers.session_at(&attempt, cancel) {
+                    match servers.session_at(&attempt, pins, cancel) {
                         Ok(session) if servers.is_chosen(&attempt.server) => return Ok(session),
                         // Another connection has chosen meanwhile.
-                        Ok(_) => return self.session(cancel),
+                        Ok(_) => return self.found(pins, cancel),
                         Err(failed) => {
                             if !search.goes_on(&attempt, failed)? {
                                 break;
@@ -264,7 +282,8 @@ impl<'s> Search<'s> {
         match error {
             PgError::Connection { source, .. } => self.unreachable(attempt.server.host, source),
             PgError::Tls(_) | PgError::Protocol(_) => self.note(error),
-            PgError::Server(_) if error.class() == Class::Transient => self.note(error),
+            // It starts or stops: the only refusal after which libpq goes on.
+            PgError::Server(_) if error.code() == Some("57P03") => self.note(error),
             error if may_fall_back => self.note(error),
             error => return Err(error),
         }
@@ -349,7 +368,7 @@ impl Servers {
         Ok(addresses)
     }
 
-    fn session_at(&self, attempt: &Attempt, cancel: &CancellationToken) -> Result<Session, Failed> {
+    fn session_at(&self, attempt: &Attempt, pins: Pins, cancel: &CancellationToken) -> Result<Session, Failed> {
         if cancel.is_cancelled() {
             return Err(PgError::Cancelled.into());
         }
@@ -392,11 +411,10 @@ impl Servers {
             Err(error) => return Err(Failed { error, stage: wire.stage() }),
         };
         let mut session = Session::new(wire, route, key, limit);
-        match prepare(&mut session, *target) {
-            Ok(()) => session.limit = Limit::Endless,
-            Err(error) => return Err(Failed { error, stage: Stage::LoggedIn }),
+        match prepare(&mut session, *target, pins) {
+            Ok(()) => Ok(session),
+            Err(error) => Err(Failed { error, stage: Stage::LoggedIn }),
         }
-        Ok(session)
     }
 
     fn open(&self, attempt: &Attempt) -> Result<OwnedFd, PgError> {
@@ -482,8 +500,10 @@ impl Servers {
 }
 
 /// The pinned settings, and whether the server is what is looked for.
-fn prepare(session: &mut Session, target: TargetSession) -> Result<(), PgError> {
-    session.run(SESSION_SQL)?;
+fn prepare(session: &mut Session, target: TargetSession, pins: Pins) -> Result<(), PgError> {
+    if pins == Pins::Set {
+        session.run(SESSION_SQL)?;
+    }
     if target == TargetSession::Any {
         return Ok(());
     }

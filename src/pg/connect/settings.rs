@@ -396,6 +396,11 @@ fn encryption(options: &Options, hosts: &[Host], surroundings: &Surroundings<'_>
     if tcp.is_empty() || mode == SslMode::Disable {
         return Ok(Encryption { mode, negotiation, channel_binding, tls: None });
     }
+    let names = options.get("host").unwrap_or_default();
+    if mode == SslMode::VerifyFull && options.get("hostaddr").is_some() && names.split(',').any(str::is_empty) {
+        return Err(usage("the connection's sslmode=verify-full needs the server's name, as host beside hostaddr")
+            .meaning("nothing was sent"));
+    }
     for name in tcp.iter().filter(|_| mode >= SslMode::Require) {
         tls::server_name(name)?;
     }
@@ -445,12 +450,16 @@ fn client_certificate(options: &Options, surroundings: &Surroundings<'_>) -> Opt
 
 fn versions(options: &Options) -> Result<Versions, Failure> {
     // TLS before 1.2 is not spoken: it is allowed to ask for more than that, not for less.
-    let all = [("TLSv1.2", 2), ("TLSv1.3", 3), ("TLSv1", 0), ("TLSv1.1", 1)];
-    let at_least = choice(options, "ssl_min_protocol_version", &all)?;
-    let at_most = match options.get("ssl_max_protocol_version") {
-        None => 3,
-        Some(_) => choice(options, "ssl_max_protocol_version", &all)?,
+    let all = ["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
+    let version = |name, default| match options.get(name) {
+        None => Ok(default),
+        Some(text) => all
+            .iter()
+            .position(|word| word.eq_ignore_ascii_case(text))
+            .ok_or_else(|| wrong_value(name, &format!("one of {}", all.join(", ")))),
     };
+    let at_least = version("ssl_min_protocol_version", 2)?;
+    let at_most = version("ssl_max_protocol_version", 3)?;
     if at_most < 2 || at_most < at_least {
         return Err(wrong_value(
             "ssl_max_protocol_version",

@@ -82,7 +82,7 @@ fn service_of(text: &str, name: &str, path: &Path) -> Result<Option<Options>, Fa
             if found.is_some() {
                 break;
             }
-            if section.split(']').next() == Some(name) {
+            if section.strip_prefix(name).is_some_and(|rest| rest.starts_with(']')) {
                 found = Some(Options::default());
             }
             continue;

@@ -44,7 +44,7 @@ fn a_table_of_generated_columns_only_is_refused() {
 #[test]
 fn the_key_is_the_stated_one_or_the_first_that_is_published_whole() {
     let (config, mut found) = messages();
-    found.keys = vec![names(&["id", "at"]), names(&["body"])];
+    found.keys = vec![key(&["id", "at"]), key(&["body"])];
     assert_eq!(resolved((config.clone(), found.clone())).key, ["id", "at"]);
     let narrow = TableConfig { columns: Some(names(&["at", "body"])), ..config.clone() };
     assert_eq!(resolved((narrow.clone(), found.clone())).key, ["body"]);

@@ -7,7 +7,10 @@ mod resolution;
 mod statements;
 mod time_columns;
 
+use std::collections::BTreeMap;
+
 use super::*;
+use crate::pg::catalog::KeyColumn;
 use crate::retention::fixtures::{day, instant};
 use proptest::prelude::*;
 
@@ -26,6 +29,10 @@ fn column(name: &str, type_name: &str) -> CatalogColumn {
     }
 }
 
+fn key(columns: &[&str]) -> Vec<KeyColumn> {
+    columns.iter().map(|name| KeyColumn::plain(name)).collect()
+}
+
 fn relation(name: &str, columns: Vec<CatalogColumn>, keys: &[&[&str]]) -> Relation {
     Relation {
         oid: 1,
@@ -35,7 +42,8 @@ fn relation(name: &str, columns: Vec<CatalogColumn>, keys: &[&[&str]]) -> Relati
         children: Vec::new(),
         child_schemas: Vec::new(),
         columns,
-        keys: keys.iter().map(|key| names(key)).collect(),
+        keys: keys.iter().map(|columns| key(columns)).collect(),
+        own_equality: BTreeMap::new(),
     }
 }
 

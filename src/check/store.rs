@@ -1,14 +1,14 @@
-//! `pgslice check`: proves that a store will work, by doing to it what export, prune and catchup do. Each finding
-//! comes with its fix.
+//! Whether a store will work, by doing to it what export, prune and catchup do.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Serialize;
 use tokio::task::JoinSet;
 
+use super::Findings;
 use crate::config::{Checksum, Config, S3Config, SingleWriter, StoreConfig};
-use crate::error::{Class, Failure, class_of, describe};
+use crate::error::Class;
+use crate::feed::Feed;
 use crate::head;
 use crate::layout::Key;
 use crate::store::{self, Access, SharedStore, Store, StoreError, Swap};
@@ -22,91 +22,12 @@ const CHECKSUMS: [Checksum; 3] = [Checksum::Crc64Nvme, Checksum::Crc32, Checksum
 /// Bytes of an object that is read back at most.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// What was found.
-#[derive(Debug, Clone, Serialize)]
-pub struct CheckReport {
-    /// The version of this report.
-    pub format: u32,
-    /// In the order they were made.
-    pub findings: Vec<Finding>,
-}
-
-/// One thing that was tried.
-#[derive(Debug, Clone, Serialize)]
-pub struct Finding {
-    /// What it is about: `store`.
-    pub about: &'static str,
-    /// How it went.
-    pub verdict: Verdict,
-    /// What was found.
-    pub what: String,
-    /// What to do about it.
-    pub next: Option<String>,
-    #[serde(skip)]
-    class: Option<Class>,
-}
-
-/// How a trial went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// As it should be.
-    Good,
-    /// It works, at a price.
-    Warning,
-    /// It will not work.
-    Bad,
-}
-
-impl CheckReport {
-    /// The class of the first thing that will not work.
-    pub fn failure(&self) -> Option<Class> {
-        self.findings.iter().find_map(|finding| finding.class)
-    }
-
-    /// The findings for people.
-    pub fn lines(&self) -> Vec<String> {
-        let line = |finding: &Finding| {
-            let verdict = match finding.verdict {
-                Verdict::Good => "good",
-                Verdict::Warning => "WARN",
-                Verdict::Bad => "FAIL",
-            };
-            let next = finding.next.as_ref().map(|next| format!("\n      next: {next}")).unwrap_or_default();
-            format!("{verdict}  {}: {}{next}", finding.about, finding.what)
-        };
-        self.findings.iter().map(line).collect()
-    }
-
-    fn good(&mut self, what: impl Into<String>) {
-        self.add(Verdict::Good, what.into(), None, None);
-    }
-
-    fn warn(&mut self, what: impl Into<String>, next: impl Into<String>) {
-        self.add(Verdict::Warning, what.into(), Some(next.into()), None);
-    }
-
-    fn bad(&mut self, what: impl Into<String>, next: impl Into<String>, class: Class) {
-        self.add(Verdict::Bad, what.into(), Some(next.into()), Some(class));
-    }
-
-    fn failed(&mut self, attempted: &str, error: &anyhow::Error) {
-        let next = error.chain().find_map(|cause| cause.downcast_ref::<Failure>()?.next.clone());
-        let told = describe(error);
-        let what = format!("{attempted}: {}", told.lines().next().unwrap_or_default());
-        self.add(Verdict::Bad, what, next, Some(class_of(error)));
-    }
-
-    fn add(&mut self, verdict: Verdict, what: String, next: Option<String>, class: Option<Class>) {
-        self.findings.push(Finding { about: "store", verdict, what, next, class });
-    }
-}
-
 /// Tries the store of `config`: with a source as a publisher writes to it, otherwise as a replica reads it. What is
 /// written lies under names of its own and is removed again, but for the object that conditional writes are tried on; the
 /// feed is only read.
-pub async fn run(config: &Config) -> CheckReport {
-    let mut report = CheckReport { format: 1, findings: Vec::new() };
+///
+/// The store comes back if it can be opened, with its feed if that can be read.
+pub(super) async fn check(config: &Config, report: &mut Findings) -> Option<(SharedStore, Option<Feed>)> {
     let access = if config.source_url.is_some() { Access::ReadWrite } else { Access::ReadOnly };
     let store = match store::open(&config.store, access).await {
         Ok(store) => store,
@@ -121,24 +42,24 @@ pub async fn run(config: &Config) -> CheckReport {
                 ),
                 None => report.failed("cannot be opened", &error),
             }
-            return report;
+            return None;
         }
     };
     report.good(format!("{} can be opened", store.url()));
     if access == Access::ReadWrite {
         let names = Names::new();
         let mut created = Vec::new();
-        if let Err(error) = writes(&store, &config.store, &names, &mut created, &mut report).await {
+        if let Err(error) = writes(&store, &config.store, &names, &mut created, report).await {
             report.failed("cannot be written as an export does", &error);
         }
         match store.delete(&created).await {
             Ok(()) => report.good("objects can be deleted, as prune does"),
             Err(error) => report.failed("objects cannot be deleted, as prune does", &error.into()),
         }
-        storage_class(config, &mut report);
+        storage_class(config, report);
     }
-    reads(&*store, access, &mut report).await;
-    report
+    let feed = reads(&*store, access, report).await;
+    Some((store, feed))
 }
 
 /// Names that nothing else uses.
@@ -161,7 +82,7 @@ async fn writes(
     config: &StoreConfig,
     names: &Names,
     created: &mut Vec<Key>,
-    report: &mut CheckReport,
+    report: &mut Findings,
 ) -> anyhow::Result<()> {
     let key = names.key("object.json", created)?;
     let content = Bytes::from_static(b"what was written");
@@ -210,7 +131,7 @@ async fn other_checksum(config: &StoreConfig, access: Access) -> Option<Checksum
 }
 
 /// Writers that create one object, then writers that replace what they saw: of each one may win.
-async fn races(store: &SharedStore, key: &Key, report: &mut CheckReport) -> anyhow::Result<()> {
+async fn races(store: &SharedStore, key: &Key, report: &mut Findings) -> anyhow::Result<()> {
     let mut seen = None;
     for what in ["create one object", "replace one object"] {
         let mut racers = JoinSet::new();
@@ -247,7 +168,7 @@ async fn races(store: &SharedStore, key: &Key, report: &mut CheckReport) -> anyh
 }
 
 /// Whether a configuration that does without conditional writes needs to.
-async fn lone_writer(config: &StoreConfig, report: &mut CheckReport) {
+async fn lone_writer(config: &StoreConfig, report: &mut Findings) {
     let strict = StoreConfig { single_writer: SingleWriter::No, ..config.clone() };
     match store::open(&strict, Access::ReadWrite).await {
         Ok(_) => {
@@ -293,7 +214,7 @@ fn word(checksum: Checksum) -> &'static str {
     }
 }
 
-fn judge_checksum(tried: Checksum, configured: Checksum, outcome: anyhow::Result<()>, report: &mut CheckReport) {
+fn judge_checksum(tried: Checksum, configured: Checksum, outcome: anyhow::Result<()>, report: &mut Findings) {
     let tried_word = word(tried);
     match outcome {
         Ok(()) if tried == configured => {
@@ -308,7 +229,7 @@ fn judge_checksum(tried: Checksum, configured: Checksum, outcome: anyhow::Result
 }
 
 /// What AWS charges at least: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-class-intro.html>.
-fn storage_class(config: &Config, report: &mut CheckReport) {
+fn storage_class(config: &Config, report: &mut Findings) {
     let Some(class) = config.store.s3.storage_class.as_deref() else { return };
     let (days, archive) = match class {
         "STANDARD_IA" | "ONEZONE_IA" => (30, false),
@@ -340,20 +261,20 @@ fn storage_class(config: &Config, report: &mut CheckReport) {
 }
 
 /// What a replica needs: the head, and ranges.
-async fn reads(store: &dyn Store, access: Access, report: &mut CheckReport) {
+async fn reads(store: &dyn Store, access: Access, report: &mut Findings) -> Option<Feed> {
     let feed = match head::read(store).await {
         Ok(Some((feed, _))) => feed,
         Ok(None) if access == Access::ReadWrite => {
             report.good("holds no feed yet: the first export creates it");
-            return;
+            return None;
         }
         Ok(None) => {
             report.bad("holds no feed.json", "check store.url: it names the folder that feed.json is in", Class::Usage);
-            return;
+            return None;
         }
         Err(error) => {
             report.failed("the feed cannot be read", &error);
-            return;
+            return None;
         }
     };
     let days = crate::figures::counted(feed.days.len(), "day");
@@ -362,4 +283,5 @@ async fn reads(store: &dyn Store, access: Access, report: &mut CheckReport) {
         Ok(_) => report.good("gives out ranges of objects"),
         Err(error) => report.failed("does not give out ranges of objects", &error.into()),
     }
+    Some(feed)
 }

@@ -1,0 +1,66 @@
+//! Whether a replica that was filled some other way may go on with the feed.
+
+use std::collections::BTreeMap;
+
+use tokio::task::spawn_blocking;
+
+use super::adopt::{self, Found};
+use super::apply::{Applier, PendingDay};
+use super::matching::Target;
+use super::plan::{Gaps, Request};
+use crate::codec::RowsDigest;
+use crate::day::Day;
+use crate::error::{Class, Failure};
+use crate::pg::Session;
+
+/// Rows from before the feed's oldest day speak of a replica that was filled some other way. If its oldest day is not
+/// the feed's, days between may be missing for good.
+///
+/// # Errors
+/// Class BehindRetention, unless `--from` or `--allow-gap` says what is meant.
+pub(super) async fn check(
+    mut applier: Applier,
+    pending: &[PendingDay],
+    request: Request,
+    created: &[String],
+) -> anyhow::Result<Applier> {
+    if request.from.is_some() || request.gaps == Gaps::Allow {
+        return Ok(applier);
+    }
+    // The first day of each table that has rows: a day without rows proves nothing.
+    let mut firsts: BTreeMap<String, (Day, u64, RowsDigest, Target)> = BTreeMap::new();
+    for day in pending {
+        for (index, target) in &day.targets {
+            let slice = &day.manifest.slices[*index];
+            let met_before = applier.ledger.keys().any(|(_, table)| *table == target.name);
+            if target.time.is_some() && slice.rows > 0 && !met_before && !created.contains(&target.name) {
+                let first = (day.entry.day, slice.rows, slice.rows_digest, target.clone());
+                firsts.entry(target.name.clone()).or_insert(first);
+            }
+        }
+    }
+    let (applier, outcome) = spawn_blocking(move || {
+        let mut all = firsts.into_values();
+        let outcome = all
+            .try_for_each(|(day, rows, digest, target)| holds_first(&mut applier.session, &target, rows, digest, day));
+        (applier, outcome)
+    })
+    .await?;
+    outcome.map(|()| applier)
+}
+
+fn holds_first(session: &mut Session, target: &Target, rows: u64, digest: RowsDigest, day: Day) -> anyhow::Result<()> {
+    let Some(time) = &target.time else { return Ok(()) };
+    let sql = format!("select exists (select from {} as present where {})::text", target.table, time.before("present"));
+    let has_earlier = session.query(&sql, &[])?.first().is_some_and(|row| row.get(0) == Some("true"));
+    if !has_earlier || adopt::look(session, target, rows, digest)? == Found::Equal {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Class::BehindRetention,
+        format!("{} has rows from before {day}, the first day of it in the feed, but not that day's rows", target.name),
+    )
+    .meaning("nothing was applied: days between may be missing on this replica for good")
+    .next(format!("load a newer full dump; or say what is meant with --from {day} or --allow-gap"))
+    .into())
+}

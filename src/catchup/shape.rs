@@ -1,0 +1,110 @@
+//! What the replica's catalogs say about the order of tables, and what feeds their columns.
+
+use std::collections::BTreeSet;
+
+use tokio_postgres::Client;
+
+use crate::pg::PgError;
+use crate::pg::catalog::Relation;
+
+/// What the replica's catalogs say about the order of tables.
+#[derive(Debug, Clone, Default)]
+pub struct Shape {
+    /// Foreign keys between relations: (child, parent).
+    pub foreign_keys: Vec<(u32, u32)>,
+    /// Those of them that delete or change child rows when a parent row is deleted.
+    pub cascades: Vec<(u32, u32)>,
+    /// The sequences that feed columns.
+    pub sequences: Vec<OwnedSequence>,
+}
+
+/// A sequence that feeds a column.
+#[derive(Debug, Clone)]
+pub struct OwnedSequence {
+    /// The table.
+    pub relation: u32,
+    /// The column.
+    pub column: String,
+    /// The sequence's schema.
+    pub schema: String,
+    /// The sequence's name.
+    pub name: String,
+    /// Does it count down?
+    pub descending: bool,
+}
+
+impl Shape {
+    /// Places tables so that every parent comes before its children; a circle keeps the order given, and what hangs on
+    /// it comes after it.
+    pub fn parents_first(&self, mut oids: Vec<u32>) -> Vec<u32> {
+        let mut ordered: Vec<u32> = Vec::with_capacity(oids.len());
+        while !oids.is_empty() {
+            // Whoever is an ancestor of all its ancestors waits for nothing but its own circle.
+            let waits = |oid: &u32| {
+                self.ancestors(*oid, &oids).iter().any(|ancestor| !self.ancestors(*ancestor, &oids).contains(oid))
+            };
+            let next = oids.iter().position(|oid| !waits(oid)).unwrap_or(0);
+            ordered.push(oids.remove(next));
+        }
+        ordered
+    }
+
+    /// The parents of `oid` among `oids`, their parents, and so on; itself only in a circle.
+    fn ancestors(&self, oid: u32, oids: &[u32]) -> BTreeSet<u32> {
+        let mut ancestors = BTreeSet::new();
+        let mut below = vec![oid];
+        while let Some(oid) = below.pop() {
+            let parents = self.foreign_keys.iter().filter(|(child, _)| *child == oid).map(|(_, parent)| *parent);
+            below.extend(parents.filter(|parent| oids.contains(parent) && ancestors.insert(*parent)));
+        }
+        ancestors
+    }
+
+    /// The tables whose rows may go or change when rows of `parents` are deleted.
+    pub(super) fn swept_along(&self, parents: &BTreeSet<u32>) -> BTreeSet<u32> {
+        let mut swept = BTreeSet::new();
+        let mut above: Vec<u32> = parents.iter().copied().collect();
+        while let Some(parent) = above.pop() {
+            let children = self.cascades.iter().filter(|(_, of)| *of == parent).map(|(child, _)| *child);
+            above.extend(children.filter(|child| swept.insert(*child)));
+        }
+        swept
+    }
+
+    /// Does a foreign key point at it?
+    pub(super) fn is_referenced(&self, oid: u32) -> bool {
+        self.foreign_keys.iter().any(|(_, parent)| *parent == oid)
+    }
+}
+
+/// Asks the replica.
+///
+/// # Errors
+/// The server's.
+pub async fn read(client: &Client, relations: &[Relation]) -> Result<Shape, PgError> {
+    let oids: Vec<u32> = relations.iter().map(|relation| relation.oid).collect();
+    let (mut foreign_keys, mut cascades) = (Vec::new(), Vec::new());
+    for row in client.query(include_str!("../../sql/foreign_keys.sql"), &[&oids]).await? {
+        let key = (row.get("child"), row.get("parent"));
+        foreign_keys.push(key);
+        if row.get("cascades") {
+            cascades.push(key);
+        }
+    }
+    let sequences = client
+        .query(include_str!("../../sql/owned_sequences.sql"), &[&oids])
+        .await?
+        .iter()
+        .map(|row| OwnedSequence {
+            relation: row.get("relation"),
+            column: row.get("column_name"),
+            schema: row.get("schema"),
+            name: row.get("name"),
+            descending: row.get("descending"),
+        })
+        .collect();
+    Ok(Shape { foreign_keys, cascades, sequences })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! A hot standby as the source: how far it has come, and reading that its replay cancels.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::day::Day;
+use crate::error::{Class, Failure};
+use crate::manifest::{Manifest, Taken};
+use crate::pg::PgError;
+
+/// How long to wait before a day is tried again whose reading was cancelled; after the last one it fails.
+pub const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+
+/// `serialization_failure`. Transactions that only read fail with it nowhere but on a standby.
+const CANCELLED_FOR_REPLAY: &str = "40001";
+
+/// How far a standby has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standby {
+    /// The position in the log up to which it was received by streaming; absent where none is.
+    pub received: Option<String>,
+    /// The position up to which it was replayed.
+    pub replayed: Option<String>,
+    /// Something was received that is not replayed yet.
+    pub unreplayed: bool,
+    /// When the newest transaction was committed on the primary that was replayed here since the standby started. An
+    /// idle primary stops moving it.
+    pub last_commit: Option<DateTime<Utc>>,
+}
+
+impl Standby {
+    /// Why a day that ends at `end` is provisional when it is read here, in words.
+    pub fn reason(&self, end: DateTime<Utc>) -> String {
+        let at = |position: &Option<String>| position.clone().unwrap_or_else(|| "an unknown position".to_owned());
+        let beyond = self.last_commit.is_some_and(|commit| commit >= end);
+        let newest = match self.last_commit {
+            Some(commit) => format!("what it replayed last was committed at {commit}"),
+            None => "it has replayed no transaction since it started".to_owned(),
+        };
+        let judgement = match (beyond, self.unreplayed) {
+            (true, _) => "after the day's end",
+            (false, true) => "and more has been received: it is behind, and rows of the day may be missing",
+            (false, false) => "and nothing more has been received: its primary is idle, or no longer reaches it",
+        };
+        let comma = if beyond { "" } else { "," };
+        format!(
+            "the source is a standby, which does not see the open transactions of its primary; it received the log up \
+             to {} and replayed it up to {}; {newest}{comma} {judgement}",
+            at(&self.received),
+            at(&self.replayed)
+        )
+    }
+}
+
+/// Holds a snapshot of a standby against the published revision of the day: rows that are older than those would take
+/// their place.
+///
+/// # Errors
+/// Class Transient when the standby has not come as far as the source had when the revision was read.
+pub fn check_not_behind(published: &Manifest, taken: &Taken) -> Result<(), Failure> {
+    if !taken.saw_less_than(&published.taken) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Class::Transient,
+        format!(
+            "the standby has replayed the log up to {}; revision {} of {} was read at {}",
+            taken.lsn, published.revision, published.day, published.taken.lsn
+        ),
+    )
+    .meaning("the published revision stays as it is: older rows would take its place")
+    .next("run again when the standby has caught up, or export from the primary"))
+}
+
+/// Did a standby cancel what was being read, so that its replay could go on? It ends sessions that hold a snapshot or
+/// a lock and do nothing; `leader_is_gone` says so of the one that exported the snapshot, without which the others fail
+/// in many ways.
+pub fn cancelled_for_replay(error: &anyhow::Error, leader_is_gone: bool) -> bool {
+    let code = error.chain().filter_map(|cause| cause.downcast_ref::<PgError>()).find_map(PgError::code);
+    match code {
+        Some(CANCELLED_FOR_REPLAY) => true,
+        // The server is stopping: it is gone for longer than a conflict lasts.
+        Some(code) if code.starts_with("57P") => false,
+        _ => leader_is_gone,
+    }
+}
+
+/// The failure of a day whose reading was cancelled as often as it was tried.
+pub fn given_up(day: Day, error: &anyhow::Error) -> Failure {
+    Failure::new(
+        Class::Transient,
+        format!("the standby cancelled the reading of {day} {} times for its replay: {error:#}", PAUSES.len() + 1),
+    )
+    .meaning("the day was not exported")
+    .next(
+        "on the standby raise max_standby_streaming_delay (and max_standby_archive_delay) above the time that the day \
+         takes, or set hot_standby_feedback = on; or export from the primary",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::retention::fixtures;
+
+    fn standby(last_commit: Option<&str>, unreplayed: bool) -> Standby {
+        Standby {
+            received: Some("0/3000148".into()),
+            replayed: Some("0/3000060".into()),
+            unreplayed,
+            last_commit: last_commit.map(fixtures::instant),
+        }
+    }
+
+    #[test]
+    fn the_reason_names_what_was_replayed_and_says_when_the_standby_is_behind() {
+        let end = fixtures::instant("2024-05-02T00:00:00Z");
+        let reason = |last_commit, unreplayed| standby(last_commit, unreplayed).reason(end);
+        let beyond = reason(Some("2024-05-02T00:00:00Z"), true);
+        assert!(beyond.contains("received the log up to 0/3000148 and replayed it up to 0/3000060"), "{beyond}");
+        assert!(beyond.ends_with("was committed at 2024-05-02 00:00:00 UTC after the day's end"), "{beyond}");
+        let behind = reason(Some("2024-05-01T23:59:59Z"), true);
+        assert!(behind.contains("2024-05-01 23:59:59 UTC, and more has been received: it is behind"), "{behind}");
+        let idle = reason(Some("2024-05-01T23:59:59Z"), false);
+        assert!(idle.ends_with("its primary is idle, or no longer reaches it"), "{idle}");
+        let fresh = Standby { received: None, ..standby(None, false) }.reason(end);
+        assert!(fresh.contains("received the log up to an unknown position"), "{fresh}");
+        assert!(fresh.contains("it has replayed no transaction since it started, and nothing more"), "{fresh}");
+    }
+
+    #[test]
+    fn a_revision_is_not_replaced_by_rows_that_a_standby_has_behind_it() {
+        let (_, published) = fixtures::manifest(
+            fixtures::day("2024-05-01"),
+            1,
+            crate::manifest::State::Provisional,
+            "00000001",
+            [None; 3],
+        );
+        let published =
+            Manifest { taken: Taken { snapshot: "740:745:740,742".into(), ..published.taken }, ..published };
+        let here = |snapshot: &str| Taken { snapshot: snapshot.into(), ..published.taken.clone() };
+        let refusal = check_not_behind(&published, &here("740:744:")).expect_err("one transaction behind");
+        assert_eq!(refusal.class, Class::Transient);
+        check_not_behind(&published, &here("745:745:")).expect("as far");
+        check_not_behind(&published, &here("740:746:")).expect("further");
+        let promoted = Taken { timeline: published.taken.timeline + 1, ..here("740:744:") };
+        check_not_behind(&published, &promoted).expect("another timeline is not comparable");
+        check_not_behind(&published, &here("?")).expect("nor is what cannot be read");
+    }
+
+    #[test]
+    fn only_a_cancelled_reading_is_worth_another_try() {
+        let failed = anyhow::Error::new(PgError::Broken).context("slice");
+        assert!(!cancelled_for_replay(&failed, false));
+        assert!(cancelled_for_replay(&failed, true), "whatever its workers say when the leader is gone");
+    }
+}
