@@ -19,12 +19,14 @@ MAJORS ?= $(if $(filter x86_64,$(shell uname -m)),13,16) 18
 # Everything publishes to a folder first. Then what publishes anywhere does so again, to an S3 server, but for the tests
 # that name their store themselves or have none.
 test: tools
-	scripts/install-debian $(MAJORS)
+	@scripts/install-debian $(MAJORS)
+	@scripts/install-csv-readers
 	cargo build --example strict-s3
 	PGSLICE_TEST_MAJORS="$(MAJORS)" cargo test --all-targets
 	PGSLICE_TEST_STORE=s3 cargo test --test services -- $(addprefix --skip ,$(OF_ONE_STORE))
 
-OF_ONE_STORE := bucket harness:: http_ majors:: pg:: readme:: s3_server store:: topologies:: web::
+OF_ONE_STORE := bucket check:: connections:: csv_readers:: harness:: hostile_defaults:: http_ majors:: pg:: pool readme:: \
+    s3_server shapes:: store:: topologies:: types:: web::
 
 # Every release from 13 to 18 as source and as replica of every other, see docs/postgres.md: about half an hour on two
 # cores. Some of them: make test-matrix ONLY="13 16"

@@ -9,6 +9,7 @@ create table if not exists pgslice.ledger (
     state text not null,
     manifest_sha256 text not null,
     rows_digest text not null,
+    format text not null default 'text',
     rows bigint not null,
     snapshot text not null,
     lsn text not null,

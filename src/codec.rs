@@ -1,13 +1,13 @@
 //! Frames, digests and counts: rows as COPY delivers them into zstd frames, and back. Synchronous, no I/O.
 //!
 //! A part is a sequence of independent zstd frames, each ending on a row boundary and holding at most
-//! [`FRAME_RAW_BYTES`] of rows; a longer row is a frame of its own. Every frame carries zstd's content checksum
-//! (off by default in the library: without it most single bit flips decode to wrong bytes unnoticed).
+//! [`FRAME_RAW_BYTES`] of rows; a longer row is a frame of its own, and so is what a format puts before and after the
+//! rows ([`RowFormat`]). Every frame carries zstd's content checksum (off by default in the library: without it most
+//! single bit flips decode to wrong bytes unnoticed).
 
 use std::fmt;
 use std::str::FromStr;
 
-use memchr::memchr_iter;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -15,6 +15,11 @@ use xxhash_rust::xxh3::xxh3_128;
 use zstd::zstd_safe::{self, CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer};
 
 use crate::manifest::{FRAME_RAW_BYTES, Frame};
+
+mod rows;
+
+use rows::Messages;
+pub use rows::{NotARow, RowFormat};
 
 /// The largest window a frame may ask a reader to hold: 128 MiB.
 const WINDOW_LOG_MAX: u32 = 27;
@@ -95,19 +100,12 @@ impl Chunk {
     }
 }
 
-/// Gathers rows into chunks and digests them on the way.
+/// Gathers the rows of a `COPY … TO STDOUT` into chunks and digests them on the way.
 #[derive(Debug)]
 pub struct Gatherer {
+    messages: Messages,
     chunk: Chunk,
-    digest: RowsDigest,
-    rows: u64,
-    raw_bytes: u64,
-}
-
-impl Default for Gatherer {
-    fn default() -> Self {
-        Gatherer { chunk: Chunk::new(), digest: RowsDigest::default(), rows: 0, raw_bytes: 0 }
-    }
+    tally: Tally,
 }
 
 /// What a set of rows amounts to.
@@ -115,32 +113,26 @@ impl Default for Gatherer {
 pub struct Tally {
     /// Rows.
     pub rows: u64,
-    /// Their bytes, line ends included.
+    /// Their bytes, line ends included; nothing that lies around them.
     pub raw_bytes: u64,
     /// Their order-free digest.
     pub digest: RowsDigest,
 }
 
-/// A row that is not one line.
-#[derive(Debug, thiserror::Error)]
-#[error("row {row} is not one line of COPY's text format")]
-pub struct NotALine {
-    row: u64,
-}
-
 impl Gatherer {
-    /// Takes one row with its line end. Returns a full chunk that must be handed on before this row's.
+    /// Expects rows of that format.
+    pub fn new(format: RowFormat) -> Gatherer {
+        Gatherer { messages: Messages::new(format), chunk: Chunk::new(), tally: Tally::default() }
+    }
+
+    /// Takes one message of the server. Returns a full chunk that must be handed on before this row's.
     ///
     /// # Errors
-    /// When `row` does not end in a line feed: what follows would run into it.
+    /// When the message is not one row: what follows would run into it.
     #[inline]
-    pub fn row(&mut self, row: &[u8]) -> Result<Option<Chunk>, NotALine> {
-        let Some((b'\n', line)) = row.split_last() else {
-            return Err(NotALine { row: self.rows + 1 });
-        };
-        self.digest.add(line);
-        self.rows += 1;
-        self.raw_bytes += row.len() as u64;
+    pub fn message(&mut self, message: &[u8]) -> Result<Option<Chunk>, NotARow> {
+        let Some(row) = self.messages.row(message)? else { return Ok(None) };
+        self.tally.add(row, self.messages.content(row));
         let full = (!self.chunk.bytes.is_empty() && self.chunk.bytes.len() + row.len() > Chunk::BYTES)
             .then(|| std::mem::replace(&mut self.chunk, Chunk::new()));
         self.chunk.bytes.extend_from_slice(row);
@@ -149,35 +141,47 @@ impl Gatherer {
     }
 
     /// The last chunk, if any rows are left in it, and the tally of all rows.
-    pub fn finish(self) -> (Option<Chunk>, Tally) {
-        let tally = Tally { rows: self.rows, raw_bytes: self.raw_bytes, digest: self.digest };
-        ((self.chunk.rows > 0).then_some(self.chunk), tally)
+    ///
+    /// # Errors
+    /// When the messages did not end as the format does.
+    pub fn finish(self) -> Result<(Option<Chunk>, Tally), NotARow> {
+        self.messages.end()?;
+        Ok(((self.chunk.rows > 0).then_some(self.chunk), self.tally))
     }
 }
 
 /// Counts and digests rows that nothing needs to keep.
-#[derive(Debug, Default)]
-pub struct Tallier(Tally);
+#[derive(Debug)]
+pub struct Tallier {
+    messages: Messages,
+    tally: Tally,
+}
 
 impl Tallier {
-    /// Takes one row with its line end.
+    /// Expects rows of that format.
+    pub fn new(format: RowFormat) -> Tallier {
+        Tallier { messages: Messages::new(format), tally: Tally::default() }
+    }
+
+    /// Takes one message of the server.
     ///
     /// # Errors
-    /// When it does not end in a line feed.
+    /// When it is not one row.
     #[inline]
-    pub fn row(&mut self, row: &[u8]) -> Result<(), NotALine> {
-        let Some((b'\n', line)) = row.split_last() else {
-            return Err(NotALine { row: self.0.rows + 1 });
-        };
-        self.0.digest.add(line);
-        self.0.rows += 1;
-        self.0.raw_bytes += row.len() as u64;
+    pub fn message(&mut self, message: &[u8]) -> Result<(), NotARow> {
+        if let Some(row) = self.messages.row(message)? {
+            self.tally.add(row, self.messages.content(row));
+        }
         Ok(())
     }
 
     /// What the rows amount to.
-    pub fn tally(self) -> Tally {
-        self.0
+    ///
+    /// # Errors
+    /// When the messages did not end as the format does.
+    pub fn finish(self) -> Result<Tally, NotARow> {
+        self.messages.end()?;
+        Ok(self.tally)
     }
 }
 
@@ -204,6 +208,7 @@ fn zstd_error(code: usize) -> CodecError {
 /// Chunks of rows into the stored bytes of parts.
 pub struct Encoder {
     context: CCtx<'static>,
+    format: RowFormat,
     part_limit: u64,
     block: Vec<u8>,
     hasher: Sha256,
@@ -234,16 +239,17 @@ pub enum Piece {
 
 impl Encoder {
     /// An encoder at zstd's `level`. A part ends before a frame that could make it larger than `part_limit` bytes; a
-    /// part of a single frame may be larger.
+    /// part with a single frame of rows may be larger.
     ///
     /// # Errors
     /// When the library has no memory for a context.
-    pub fn new(level: i32, part_limit: u64) -> Result<Encoder, CodecError> {
+    pub fn new(format: RowFormat, level: i32, part_limit: u64) -> Result<Encoder, CodecError> {
         let mut context = CCtx::try_create().ok_or(CodecError::Zstd("no memory for a compression context"))?;
         context.set_parameter(CParameter::CompressionLevel(level)).map_err(zstd_error)?;
         context.set_parameter(CParameter::ChecksumFlag(true)).map_err(zstd_error)?;
         Ok(Encoder {
             context,
+            format,
             part_limit,
             block: Vec::with_capacity(BLOCK_BYTES),
             hasher: Sha256::new(),
@@ -262,20 +268,31 @@ impl Encoder {
         chunk: &Chunk,
         emit: &mut impl FnMut(Piece) -> Result<(), E>,
     ) -> Result<(), E> {
-        let raw_bytes = chunk.bytes.len() as u64;
-        if self.frame.rows > 0 && self.frame.raw_bytes + raw_bytes > FRAME_RAW_BYTES {
+        if self.frame.rows > 0 && self.frame.raw_bytes + chunk.bytes.len() as u64 > FRAME_RAW_BYTES {
             self.end_frame(emit)?;
         }
-        if self.frame.rows == 0 && self.frame.offset > 0 {
-            let most = zstd_safe::compress_bound(chunk.bytes.len().max(FRAME_ROOM)) as u64;
+        if self.frame.rows == 0 && self.holds_rows() {
+            let bound = |raw_bytes: usize| zstd_safe::compress_bound(raw_bytes) as u64;
+            let most = bound(chunk.bytes.len().max(FRAME_ROOM)) + bound(self.format.part_tail().len());
             if self.frame.offset + most > self.part_limit {
                 self.end_part(emit)?;
             }
         }
+        if self.frame.rows == 0 && self.frames.is_empty() {
+            self.begin_part(emit)?;
+        }
         self.frame.rows += chunk.rows;
-        self.frame.raw_bytes += raw_bytes;
-        let mut input = InBuffer::around(&chunk.bytes);
-        while input.pos() < chunk.bytes.len() {
+        self.compress(&chunk.bytes, emit)
+    }
+
+    fn compress<E: From<CodecError>>(
+        &mut self,
+        raw: &[u8],
+        emit: &mut impl FnMut(Piece) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.frame.raw_bytes += raw.len() as u64;
+        let mut input = InBuffer::around(raw);
+        while input.pos() < raw.len() {
             let filled = self.block.len();
             self.context
                 .compress_stream(&mut OutBuffer::around_pos(&mut self.block, filled), &mut input)
@@ -285,18 +302,48 @@ impl Encoder {
         Ok(())
     }
 
-    /// Ends the last part. Even a slice without rows has a part with a frame, so that its object is a valid zstd file.
+    /// Does the part under way have frames of rows?
+    fn holds_rows(&self) -> bool {
+        self.frames.len() > usize::from(!self.format.part_head().is_empty())
+    }
+
+    fn begin_part<E: From<CodecError>>(&mut self, emit: &mut impl FnMut(Piece) -> Result<(), E>) -> Result<(), E> {
+        let head = self.format.part_head().to_vec();
+        self.frame_around(&head, emit)
+    }
+
+    /// A frame of what lies around the rows.
+    fn frame_around<E: From<CodecError>>(
+        &mut self,
+        raw: &[u8],
+        emit: &mut impl FnMut(Piece) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if raw.is_empty() {
+            return Ok(());
+        }
+        self.compress(raw, emit)?;
+        self.end_frame(emit)
+    }
+
+    /// Ends the last part. Even a slice without rows has a part with a frame, so that its object is a valid file.
     ///
     /// # Errors
     /// Those of the library and of `emit`.
     pub fn finish<E: From<CodecError>>(mut self, emit: &mut impl FnMut(Piece) -> Result<(), E>) -> Result<(), E> {
-        if self.frame.rows > 0 || self.frames.is_empty() {
+        if self.frame.rows > 0 {
             self.end_frame(emit)?;
+        } else if self.frames.is_empty() {
+            self.begin_part(emit)?;
+            if self.frames.is_empty() {
+                self.end_frame(emit)?;
+            }
         }
         self.end_part(emit)
     }
 
-    fn end_part<E>(&mut self, emit: &mut impl FnMut(Piece) -> Result<(), E>) -> Result<(), E> {
+    fn end_part<E: From<CodecError>>(&mut self, emit: &mut impl FnMut(Piece) -> Result<(), E>) -> Result<(), E> {
+        let tail = self.format.part_tail().to_vec();
+        self.frame_around(&tail, emit)?;
         if !self.block.is_empty() {
             self.hand_on(emit)?;
         }
@@ -339,24 +386,26 @@ impl Encoder {
 /// Stored frames back into rows, each held against its record.
 pub struct Decoder {
     context: DCtx<'static>,
+    format: RowFormat,
 }
 
 impl Decoder {
-    /// A decoder that refuses windows above 128 MiB.
+    /// A decoder of parts of that format, which refuses windows above 128 MiB.
     ///
     /// # Errors
     /// When the library has no memory for a context.
-    pub fn new() -> Result<Decoder, CodecError> {
+    pub fn new(format: RowFormat) -> Result<Decoder, CodecError> {
         let mut context = DCtx::try_create().ok_or(CodecError::Zstd("no memory for a decompression context"))?;
         context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(zstd_error)?;
-        Ok(Decoder { context })
+        Ok(Decoder { context, format })
     }
 
     /// Decodes one stored frame into `rows`, which is emptied first, and returns its tally. Never produces more than
-    /// `frame.raw_bytes`, so a small frame cannot fill the memory.
+    /// `frame.raw_bytes`, so a small frame cannot fill the memory. A frame without rows leaves `rows` empty.
     ///
     /// # Errors
-    /// When the bytes are damaged, or their size, row count or end differ from `frame`.
+    /// When the bytes are damaged, or their size, row count or end differ from `frame`; when a frame without rows holds
+    /// anything but what the format puts around rows.
     pub fn frame(&mut self, stored: &[u8], frame: &Frame, rows: &mut Vec<u8>) -> Result<Tally, CodecError> {
         let wrong = |problem: String| CodecError::Frame { offset: frame.offset, problem };
         rows.clear();
@@ -386,10 +435,14 @@ impl Decoder {
         if input.pos() != stored.len() || rows.len() != expected {
             return Err(wrong(format!("holds {} bytes of rows instead of {expected}", rows.len())));
         }
-        if rows.last().is_some_and(|&last| last != b'\n') {
-            return Err(wrong("does not end on a row boundary".into()));
+        if frame.rows == 0 {
+            if !rows.is_empty() && rows != self.format.part_head() && rows != self.format.part_tail() {
+                return Err(wrong("is not the header or trailer of its format".into()));
+            }
+            rows.clear();
+            return Ok(Tally::default());
         }
-        let tally = tally_lines(rows);
+        let tally = self.format.tally(rows).map_err(|problem| wrong(format!("is not made of rows: {problem}")))?;
         if tally.rows != frame.rows {
             return Err(wrong(format!("holds {} rows instead of {}", tally.rows, frame.rows)));
         }
@@ -397,18 +450,15 @@ impl Decoder {
     }
 }
 
-fn tally_lines(rows: &[u8]) -> Tally {
-    let mut tally = Tally { rows: 0, raw_bytes: rows.len() as u64, digest: RowsDigest::default() };
-    let mut start = 0;
-    for end in memchr_iter(b'\n', rows) {
-        tally.digest.add(&rows[start..end]);
-        tally.rows += 1;
-        start = end + 1;
-    }
-    tally
-}
-
 impl Tally {
+    /// Adds one row, `content` being what of it is digested.
+    #[inline]
+    fn add(&mut self, row: &[u8], content: &[u8]) {
+        self.digest.add(content);
+        self.rows += 1;
+        self.raw_bytes += row.len() as u64;
+    }
+
     /// Both sets together.
     #[must_use]
     pub fn union(self, other: Tally) -> Tally {
@@ -421,185 +471,4 @@ impl Tally {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// One part, and the tally of all rows.
-    fn encode(rows: &[Vec<u8>]) -> (Vec<u8>, Encoded, Tally) {
-        let (mut parts, tally) = encode_parts(rows, u64::MAX);
-        assert_eq!(parts.len(), 1);
-        let (stored, encoded) = parts.remove(0);
-        (stored, encoded, tally)
-    }
-
-    fn encode_parts(rows: &[Vec<u8>], part_limit: u64) -> (Vec<(Vec<u8>, Encoded)>, Tally) {
-        let (mut parts, mut stored) = (Vec::new(), Vec::new());
-        let mut emit = |piece: Piece| -> Result<(), CodecError> {
-            match piece {
-                Piece::Block(block) => stored.extend_from_slice(&block),
-                Piece::End(encoded) => parts.push((std::mem::take(&mut stored), encoded)),
-            }
-            Ok(())
-        };
-        let mut gatherer = Gatherer::default();
-        let mut encoder = Encoder::new(3, part_limit).expect("an encoder");
-        for row in rows {
-            if let Some(chunk) = gatherer.row(row).expect("a line") {
-                encoder.chunk(&chunk, &mut emit).expect("encoded");
-            }
-        }
-        let (rest, tally) = gatherer.finish();
-        if let Some(chunk) = rest {
-            encoder.chunk(&chunk, &mut emit).expect("encoded");
-        }
-        encoder.finish(&mut emit).expect("finished");
-        (parts, tally)
-    }
-
-    fn decode(stored: &[u8], frames: &[Frame]) -> Result<(Vec<u8>, Tally), CodecError> {
-        let mut decoder = Decoder::new()?;
-        let (mut all, mut tally, mut rows) = (Vec::new(), Tally::default(), Vec::new());
-        for frame in frames {
-            let range = usize::try_from(frame.offset).expect("small")
-                ..usize::try_from(frame.offset + frame.stored_bytes).expect("small");
-            tally = tally.union(decoder.frame(&stored[range], frame, &mut rows)?);
-            all.extend_from_slice(&rows);
-        }
-        Ok((all, tally))
-    }
-
-    /// Rows that compress badly enough for frames to be spread over several blocks.
-    fn noisy_rows(count: u64, length: usize) -> Vec<Vec<u8>> {
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        (0..count)
-            .map(|_| {
-                let mut row: Vec<u8> = (0..length)
-                    .map(|_| {
-                        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                        b'!' + u8::try_from((state >> 33) % 90).expect("below 90")
-                    })
-                    .collect();
-                row.push(b'\n');
-                row
-            })
-            .collect()
-    }
-
-    #[test]
-    fn rows_come_back_as_they_were_with_the_same_tally() {
-        let rows = noisy_rows(30_000, 700);
-        let (stored, encoded, tally) = encode(&rows);
-        assert_eq!(encoded.stored_bytes, stored.len() as u64);
-        assert_eq!(encoded.sha256, hex::encode(Sha256::digest(&stored)));
-        let (back, decoded) = decode(&stored, &encoded.frames).expect("decodes");
-        assert_eq!(back, rows.concat());
-        assert_eq!(decoded, tally);
-        assert!(encoded.frames.len() > 2);
-        assert!(encoded.frames.iter().all(|frame| frame.raw_bytes <= FRAME_RAW_BYTES));
-    }
-
-    #[test]
-    fn any_zstd_reader_reads_a_part_as_one_stream() {
-        let rows = noisy_rows(20_000, 600);
-        let (stored, _, _) = encode(&rows);
-        assert_eq!(zstd::decode_all(&stored[..]).expect("decodes"), rows.concat());
-    }
-
-    #[test]
-    fn a_row_longer_than_a_frame_is_a_frame_of_its_own() {
-        let mut rows = noisy_rows(3, 50);
-        rows.insert(1, [vec![b'x'; 9 << 20], vec![b'\n']].concat());
-        let (stored, encoded, tally) = encode(&rows);
-        assert_eq!(encoded.frames.iter().map(|frame| frame.rows).collect::<Vec<_>>(), [1, 1, 2]);
-        assert_eq!(decode(&stored, &encoded.frames).expect("decodes").1, tally);
-    }
-
-    #[test]
-    fn what_outgrows_a_part_goes_on_in_the_next_and_every_part_stands_alone() {
-        let rows = noisy_rows(50_000, 1_000);
-        let limit = 20 << 20;
-        let (parts, tally) = encode_parts(&rows, limit);
-        assert!(parts.len() > 2, "{}", parts.len());
-        let (mut back, mut decoded) = (Vec::new(), Tally::default());
-        for (stored, encoded) in &parts {
-            assert!(stored.len() as u64 <= limit, "{}", stored.len());
-            assert_eq!(encoded.stored_bytes, stored.len() as u64);
-            assert_eq!(encoded.sha256, hex::encode(Sha256::digest(stored)));
-            assert_eq!(encoded.frames[0].offset, 0);
-            let (rows, tally) = decode(stored, &encoded.frames).expect("decodes");
-            back.extend_from_slice(&rows);
-            decoded = decoded.union(tally);
-        }
-        assert_eq!(back, rows.concat());
-        assert_eq!(decoded, tally);
-    }
-
-    #[test]
-    fn no_rows_are_one_empty_frame() {
-        let (stored, encoded, tally) = encode(&[]);
-        assert_eq!(tally, Tally::default());
-        assert_eq!(encoded.frames.len(), 1);
-        assert_eq!(zstd::decode_all(&stored[..]).expect("a valid file"), b"");
-        assert_eq!(decode(&stored, &encoded.frames).expect("decodes").1, tally);
-    }
-
-    #[test]
-    fn no_single_bit_flip_changes_a_row_unnoticed() {
-        let (stored, encoded, tally) = encode(&noisy_rows(40, 30));
-        for bit in 0..stored.len() * 8 {
-            let mut damaged = stored.clone();
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            // A few bits of a frame's header (its window size) change no row; the part's sha256 covers them.
-            assert!(decode(&damaged, &encoded.frames).map_or(true, |(_, read)| read == tally), "bit {bit}");
-        }
-    }
-
-    #[test]
-    fn a_frame_cut_short_or_lying_about_its_size_is_refused() {
-        let (stored, encoded, _) = encode(&noisy_rows(40, 30));
-        let frame = encoded.frames[0];
-        let mut decoder = Decoder::new().expect("a decoder");
-        let mut rows = Vec::new();
-        let mut refused = |stored: &[u8], frame: &Frame| decoder.frame(stored, frame, &mut rows).is_err();
-        assert!(refused(&stored[..stored.len() - 1], &frame));
-        assert!(refused(&stored, &Frame { raw_bytes: frame.raw_bytes - 1, ..frame }));
-        assert!(refused(&stored, &Frame { raw_bytes: frame.raw_bytes + 1, ..frame }));
-        assert!(refused(&stored, &Frame { rows: frame.rows + 1, ..frame }));
-        assert!(!refused(&stored, &frame));
-    }
-
-    #[test]
-    fn a_small_frame_of_many_zeros_is_stopped_at_the_size_in_the_manifest() {
-        let bomb = zstd::encode_all(&vec![0_u8; 64 << 20][..], 3).expect("encodes");
-        let frame = Frame { offset: 0, stored_bytes: bomb.len() as u64, raw_bytes: 1_000, rows: 1 };
-        let mut rows = Vec::new();
-        assert!(Decoder::new().expect("a decoder").frame(&bomb, &frame, &mut rows).is_err());
-        assert!(rows.capacity() < 1 << 20, "the memory follows the manifest, not the frame");
-    }
-
-    #[test]
-    fn the_digest_does_not_depend_on_the_order_and_does_on_every_row() {
-        let mut rows = noisy_rows(100, 20);
-        let (_, _, tally) = encode(&rows);
-        rows.reverse();
-        assert_eq!(encode(&rows).2, tally);
-        rows.push(rows[0].clone());
-        assert_ne!(encode(&rows).2.digest, tally.digest, "a row twice is not a row once");
-    }
-
-    #[test]
-    fn the_digest_is_the_published_one() {
-        // XXH3-128 of nothing, seed 0, from the reference implementation.
-        let mut digest = RowsDigest::default();
-        digest.add(b"");
-        assert_eq!(digest.to_string(), "99aa06d3014798d86001c324468d497f");
-        assert_eq!(digest.to_string().parse::<RowsDigest>(), Ok(digest));
-        assert!("99AA06d3014798d86001c324468d497f".parse::<RowsDigest>().is_err());
-    }
-
-    #[test]
-    fn a_message_that_is_not_a_line_is_refused() {
-        assert!(Gatherer::default().row(b"no end").is_err());
-        assert!(Gatherer::default().row(b"").is_err());
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::day::Day;
+use crate::manifest::SliceFormat;
 
 /// The head of a feed, relative to the store's prefix.
 pub const FEED: &str = "feed.json";
@@ -64,6 +65,11 @@ impl Key {
         let segments: Vec<&str> = self.0.split('/').collect();
         let [directory, _attempt, _file] = segments[..] else { return false };
         directory.strip_prefix("day=").unwrap_or(directory) == day.to_string()
+    }
+
+    /// Is it named as the parts of slices in `format` are?
+    pub fn is_part_in(&self, format: SliceFormat) -> bool {
+        self.0.ends_with(part_suffix(format))
     }
 
     /// This key as seen from the directory of `other`: the plain file name in the same directory, else a path
@@ -143,9 +149,10 @@ impl AttemptDirectory {
         AttemptDirectory { path: format!("{prefix}{day}/r{revision}-{attempt}"), day }
     }
 
-    /// The part objects of a table's slice.
-    pub fn parts(&self, schema: &str, table: &str) -> PartNames {
-        PartNames { stem: format!("{}/{}-{}", self.path, table_stem(schema, table), self.day) }
+    /// The part objects of a table's slice in `format`.
+    pub fn parts(&self, schema: &str, table: &str, format: SliceFormat) -> PartNames {
+        let stem = format!("{}/{}-{}", self.path, table_stem(schema, table), self.day);
+        PartNames { stem, suffix: part_suffix(format) }
     }
 
     /// The day's record.
@@ -167,6 +174,16 @@ impl AttemptDirectory {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartNames {
     stem: String,
+    suffix: &'static str,
+}
+
+/// What the names of parts end in.
+fn part_suffix(format: SliceFormat) -> &'static str {
+    match format {
+        SliceFormat::Text => ".copy.zst",
+        SliceFormat::Csv => ".csv.zst",
+        SliceFormat::Binary => ".bin.zst",
+    }
 }
 
 impl PartNames {
@@ -174,8 +191,8 @@ impl PartNames {
     /// number: `….copy.zst`, `…-p0002.copy.zst`, `…-p0003.copy.zst`.
     pub fn key(&self, number: u32) -> Key {
         match number {
-            0 | 1 => Key(format!("{}.copy.zst", self.stem)),
-            _ => Key(format!("{}-p{number:04}.copy.zst", self.stem)),
+            0 | 1 => Key(format!("{}{}", self.stem, self.suffix)),
+            _ => Key(format!("{}-p{number:04}{}", self.stem, self.suffix)),
         }
     }
 }
@@ -216,13 +233,26 @@ mod tests {
     #[test]
     fn parts_are_named_after_table_and_day() {
         assert_eq!(
-            directory().parts("public", "messages").key(1).as_str(),
+            directory().parts("public", "messages", SliceFormat::Text).key(1).as_str(),
             "2024-05-01/r1-7f3a9c00/public.messages-2024-05-01.copy.zst"
         );
         assert_eq!(
-            directory().parts("public", "messages").key(2).file_name(),
+            directory().parts("public", "messages", SliceFormat::Text).key(2).file_name(),
             "public.messages-2024-05-01-p0002.copy.zst"
         );
+    }
+
+    #[test]
+    fn the_end_of_a_parts_name_tells_its_format() {
+        let formats = [SliceFormat::Text, SliceFormat::Csv, SliceFormat::Binary];
+        let names = formats.map(|format| directory().parts("public", "t", format).key(1));
+        assert_eq!(
+            names.each_ref().map(Key::file_name),
+            ["public.t-2024-05-01.copy.zst", "public.t-2024-05-01.csv.zst", "public.t-2024-05-01.bin.zst"]
+        );
+        for (format, name) in formats.into_iter().zip(&names) {
+            assert!(formats.iter().all(|other| name.is_part_in(*other) == (*other == format)), "{name}");
+        }
     }
 
     #[test]
@@ -234,11 +264,12 @@ mod tests {
     #[test]
     fn odd_names_are_escaped_and_every_made_key_is_a_key() {
         for table in ["Möbel.\"x\"/..", "a b", "..", "~", &"ü".repeat(31)] {
-            let key = directory().parts("Weird Schema/…", table).key(1);
+            let key = directory().parts("Weird Schema/…", table, SliceFormat::Text).key(1);
             assert_eq!(key.as_str().parse::<Key>().expect("a key"), key);
             assert!(key.file_name().len() <= 255, "{key}");
         }
-        assert_ne!(directory().parts("a", "b.c"), directory().parts("a.b", "c"));
+        let parts = |schema, table| directory().parts(schema, table, SliceFormat::Text);
+        assert_ne!(parts("a", "b.c"), parts("a.b", "c"));
     }
 
     #[test]

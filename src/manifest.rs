@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::codec::RowsDigest;
+use crate::codec::{RowFormat, RowsDigest};
 use crate::day::{Day, Window};
 use crate::layout::Key;
 
@@ -158,6 +158,30 @@ pub enum SliceKind {
 pub enum SliceFormat {
     /// COPY's text format: one line is one row.
     Text,
+    /// COPY's csv format: fields with line feeds are quoted. Each part begins with a line of the columns' names.
+    Csv,
+    /// COPY's binary format. Each part begins with its header and ends with its trailer.
+    Binary,
+}
+
+impl SliceFormat {
+    /// The word that is published and configured.
+    pub fn word(self) -> &'static str {
+        match self {
+            SliceFormat::Text => "text",
+            SliceFormat::Csv => "csv",
+            SliceFormat::Binary => "binary",
+        }
+    }
+
+    /// What follows STDIN or STDOUT in a COPY statement.
+    pub fn copy_options(self) -> &'static str {
+        match self {
+            SliceFormat::Text => "",
+            SliceFormat::Csv => " (format csv)",
+            SliceFormat::Binary => " (format binary)",
+        }
+    }
 }
 
 /// One table's rows for the day.
@@ -185,7 +209,7 @@ pub struct Slice {
     pub format: SliceFormat,
     /// Rows.
     pub rows: u64,
-    /// Bytes of COPY data.
+    /// Bytes of its rows as COPY delivered them, without the headers and trailers of its parts.
     pub raw_bytes: u64,
     /// Bytes in the store.
     pub stored_bytes: u64,
@@ -260,7 +284,7 @@ pub struct Part {
     pub stored_bytes: u64,
     /// SHA-256 of the stored bytes, 64 hex digits.
     pub sha256: String,
-    /// Its frames, in order and without gaps.
+    /// Its frames, in order and without gaps. What a format puts before and after rows is a frame of no rows.
     pub frames: Vec<Frame>,
 }
 
@@ -271,9 +295,9 @@ pub struct Frame {
     pub offset: u64,
     /// Its size in the store.
     pub stored_bytes: u64,
-    /// The size of its rows as COPY delivered them.
+    /// The size of what it holds: rows as COPY delivered them, or a header or trailer.
     pub raw_bytes: u64,
-    /// Its rows.
+    /// Its rows; none in a header or trailer, and in the only frame of a part in text format that has none.
     pub rows: u64,
 }
 
@@ -404,8 +428,12 @@ impl Slice {
         if self.parts.is_empty() {
             return Err("no parts".into());
         }
+        let rows = RowFormat::new(self.format, &self.columns);
         for part in &self.parts {
-            part.check().map_err(|problem| format!("{}: {problem}", part.key))?;
+            if !part.key.is_part_in(self.format) {
+                return Err(format!("{} is not named as a part in {} format is", part.key, self.format.word()));
+            }
+            part.check(&rows).map_err(|problem| format!("{}: {problem}", part.key))?;
         }
         let total = |of: fn(&Frame) -> u64| -> Option<u64> {
             self.parts.iter().flat_map(|part| &part.frames).map(of).try_fold(0_u64, u64::checked_add)
@@ -413,9 +441,8 @@ impl Slice {
         if total(|frame| frame.rows) != Some(self.rows) {
             return Err("the rows of its frames do not add up".into());
         }
-        if total(|frame| frame.raw_bytes) != Some(self.raw_bytes)
-            || total(|frame| frame.stored_bytes) != Some(self.stored_bytes)
-        {
+        let row_bytes = |frame: &Frame| if frame.rows > 0 { frame.raw_bytes } else { 0 };
+        if total(row_bytes) != Some(self.raw_bytes) || total(|frame| frame.stored_bytes) != Some(self.stored_bytes) {
             return Err("the bytes of its frames do not add up".into());
         }
         Ok(())
@@ -423,7 +450,7 @@ impl Slice {
 }
 
 impl Part {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self, rows: &RowFormat) -> Result<(), String> {
         if self.sha256.len() != 64 || !self.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err("sha256 is not 64 hex digits".into());
         }
@@ -444,10 +471,34 @@ impl Part {
             }
             offset = offset.checked_add(frame.stored_bytes).ok_or("its size overflows")?;
         }
+        self.check_around(rows)?;
         if offset != self.stored_bytes {
             return Err("its frames do not add up to its size".into());
         }
         Ok(())
+    }
+
+    /// Frames without rows are the header at the beginning and the trailer at the end, where the format has them.
+    fn check_around(&self, rows: &RowFormat) -> Result<(), String> {
+        let (head, tail) = (rows.part_head().len() as u64, rows.part_tail().len() as u64);
+        let mut frames = &self.frames[..];
+        if head > 0 {
+            frames = match frames.split_first() {
+                Some((first, rest)) if first.rows == 0 && first.raw_bytes == head => rest,
+                _ => return Err("does not begin with the header of its format".into()),
+            };
+        }
+        if tail > 0 {
+            frames = match frames.split_last() {
+                Some((last, rest)) if last.rows == 0 && last.raw_bytes == tail => rest,
+                _ => return Err("does not end with the trailer of its format".into()),
+            };
+        }
+        let empty = |frame: &&Frame| frame.rows == 0 && (frame.raw_bytes > 0 || head > 0);
+        match frames.iter().find(empty) {
+            Some(frame) => Err(format!("the frame at byte {} has no rows", frame.offset)),
+            None => Ok(()),
+        }
     }
 }
 

@@ -10,6 +10,10 @@ use crate::manifest::{Column, SliceKind, TimeBounds, TimeKind};
 use crate::pg::catalog::{self, CatalogColumn, RelKind, Relation};
 use crate::pg::{quote_identifier, quote_literal, quote_qualified};
 
+mod exceptions;
+
+pub use exceptions::{conditions, exceptions};
+
 /// Where TimescaleDB keeps the chunks of its hypertables: they inherit, and are the table's own rows.
 pub(crate) const HYPERTABLE_CHUNKS: &str = "_timescaledb_internal";
 

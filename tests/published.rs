@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use pgslice::feed::{DayEntry, Feed};
-use pgslice::manifest::{Manifest, Slice};
+use pgslice::manifest::{Manifest, Part, Slice};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -75,10 +75,23 @@ impl Published {
         slice.unwrap_or_else(|| panic!("{day} has no slice of {table}")).clone()
     }
 
-    /// The rows of a slice as COPY's lines, sorted.
+    /// The rows of a slice in text format as COPY's lines, sorted.
     pub(crate) fn rows(&self, day: &str, table: &str) -> Vec<String> {
         let mut rows = Vec::new();
-        for part in &self.slice(day, table).parts {
+        for file in self.files(day, table) {
+            let text = String::from_utf8(file).expect("PostgreSQL writes UTF-8");
+            assert!(text.is_empty() || text.ends_with('\n'), "a part of {table} ends within a row");
+            // Not `lines`, which takes a carriage return for a part of the line's end.
+            rows.extend(text.split_terminator('\n').map(str::to_owned));
+        }
+        rows.sort();
+        rows
+    }
+
+    /// What `zstd -dc` makes of each part of a slice.
+    pub(crate) fn files(&self, day: &str, table: &str) -> Vec<Vec<u8>> {
+        let slice = self.slice(day, table);
+        let decoded = |part: &Part| {
             let mut stored = tempfile::tempfile().expect("create a temporary file");
             stored.write_all(&self.place.content(part.key.as_str())).expect("write a temporary file");
             stored.rewind().expect("go back to its beginning");
@@ -88,13 +101,9 @@ impl Published {
                 .output()
                 .expect("run zstd, which scripts/install-debian installs");
             assert!(output.status.success(), "{}: {}", part.key, String::from_utf8_lossy(&output.stderr));
-            let text = String::from_utf8(output.stdout).expect("PostgreSQL writes UTF-8");
-            assert!(text.is_empty() || text.ends_with('\n'), "{} ends within a row", part.key);
-            // Not `lines`, which takes a carriage return for a part of the line's end.
-            rows.extend(text.split_terminator('\n').map(str::to_owned));
-        }
-        rows.sort();
-        rows
+            output.stdout
+        };
+        slice.parts.iter().map(decoded).collect()
     }
 
     /// The first column of a slice's rows, sorted as text.

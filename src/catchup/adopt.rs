@@ -2,7 +2,8 @@
 
 use super::matching::Target;
 use super::merge;
-use crate::codec::{NotALine, RowsDigest, Tallier};
+use crate::codec::{NotARow, RowFormat, RowsDigest, Tallier};
+use crate::manifest::{Slice, SliceFormat};
 use crate::pg::{PgError, Session};
 
 /// What a window of the replica holds.
@@ -16,12 +17,31 @@ pub enum Found {
     Other,
 }
 
-/// Counts the replica's own rows of a window, and digests them if there are as many as the slice's `rows`. The newest
-/// row's date decides nothing: one row dated years ahead would hide every gap.
+/// What a window is held against.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected {
+    /// So many rows,
+    pub rows: u64,
+    /// with this digest,
+    pub digest: RowsDigest,
+    /// which is one of rows in this format.
+    pub format: SliceFormat,
+}
+
+impl Expected {
+    /// The rows of a slice.
+    pub fn of(slice: &Slice) -> Expected {
+        Expected { rows: slice.rows, digest: slice.rows_digest, format: slice.format }
+    }
+}
+
+/// Counts the replica's own rows of a window, and digests them if there are as many as expected. The newest row's date
+/// decides nothing: one row dated years ahead would hide every gap.
 ///
 /// # Errors
 /// The server's.
-pub fn look(session: &mut Session, target: &Target, rows: u64, digest: RowsDigest) -> anyhow::Result<Found> {
+pub fn look(session: &mut Session, target: &Target, expected: Expected) -> anyhow::Result<Found> {
+    let Expected { rows, digest, format } = expected;
     let Some(time) = &target.time else {
         let sql = format!("select exists (select from {} as present)::text", target.table);
         let some = session.query(&sql, &[])?.first().is_some_and(|row| row.get(0) == Some("true"));
@@ -38,9 +58,10 @@ pub fn look(session: &mut Session, target: &Target, rows: u64, digest: RowsDiges
     if present != rows {
         return Ok(Found::Other);
     }
-    let mut tallier = Tallier::default();
-    session.copy_out(&merge::copy_window(target, &window), |row| tallier.row(row).map_err(Unread::from))?;
-    Ok(if tallier.tally().digest == digest { Found::Equal } else { Found::Other })
+    let mut tallier = Tallier::new(RowFormat::of(format, &target.columns));
+    let copy = merge::copy_window(target, &window, format);
+    session.copy_out(&copy, |message| tallier.message(message).map_err(Unread::from))?;
+    Ok(if tallier.finish()?.digest == digest { Found::Equal } else { Found::Other })
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -48,5 +69,5 @@ enum Unread {
     #[error(transparent)]
     Server(#[from] PgError),
     #[error(transparent)]
-    Row(#[from] NotALine),
+    Row(#[from] NotARow),
 }

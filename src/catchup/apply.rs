@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Context;
 use tokio::runtime::Handle;
 
-use super::adopt::{self, Found};
+use super::adopt::{self, Expected, Found};
 use super::fetch::Rows;
 use super::ledger::{self, Entry, Ledger, Origin, Record};
 use super::matching::{Absence, OtherColumns, Target};
 use super::merge::{self, Ranks, Stage};
 use super::plan::Dated;
 use super::shape::Shape;
+use crate::codec::RowFormat;
 use crate::day::{Day, Zone};
 use crate::error::{Class, Failure};
 use crate::feed::{DayEntry, Feed};
@@ -180,6 +181,10 @@ impl Work<'_> {
         matches!(self.way, Way::Merge { .. })
     }
 
+    fn copy_into(&self) -> String {
+        merge::copy_into(self.target, self.slice.format)
+    }
+
     fn origin(&self) -> Origin {
         match self.way {
             Way::Unchanged => Origin::Unchanged,
@@ -320,7 +325,7 @@ impl Applier {
         let held = self.ledger.get(&(day.entry.day, target.name.clone())).filter(|held| held.table_oid == target.oid);
         if let Some(held) = held {
             let keeps = held.keeps_extra_rows && self.extra == Extra::Keep;
-            let equal = held.rows_digest == slice.rows_digest && held.rows == slice.rows;
+            let equal = held.rows_digest == slice.rows_digest && held.rows == slice.rows && held.format == slice.format;
             // Rows of a reference table may have been overwritten by another day's slice since.
             let untouched = target.time.is_some() || self.is_newest(target, &held.taken);
             if equal && untouched && keeps == held.keeps_extra_rows {
@@ -333,7 +338,7 @@ impl Applier {
             let absent = if target.absence == Absence::Proven && !keeps { Absent::Deleted } else { Absent::Kept };
             return Ok(work(Way::Merge { absent }, keeps));
         }
-        Ok(match adopt::look(&mut self.session, target, slice.rows, slice.rows_digest)? {
+        Ok(match adopt::look(&mut self.session, target, Expected::of(slice))? {
             Found::Equal => work(Way::Adopt, false),
             Found::Nothing if days_in_batch == 1 || target.key.is_empty() => work(Way::Direct, false),
             Found::Nothing => work(Way::Merge { absent: Absent::Kept }, false),
@@ -395,7 +400,7 @@ impl Applier {
             if let Some(rank) = stage.rank(rank) {
                 self.session.run(&rank)?;
             }
-            self.copy(&stage.copy(), item)?;
+            self.copy(&stage.copy(item.slice.format), item)?;
         }
         self.session.run(&stage.settle())?;
         Ok(Some(stage))
@@ -463,9 +468,9 @@ impl Applier {
         }
         for item in table {
             match item.way {
-                Way::Direct if item.target.key.is_empty() => self.copy(&merge::copy_into(item.target), item)?,
+                Way::Direct if item.target.key.is_empty() => self.copy(&item.copy_into(), item)?,
                 Way::Direct => self.load_directly(item, number, doubts)?,
-                Way::Replace => self.copy(&merge::copy_into(item.target), item)?,
+                Way::Replace => self.copy(&item.copy_into(), item)?,
                 Way::Unchanged | Way::Adopt | Way::Merge { .. } => {}
             }
         }
@@ -572,13 +577,15 @@ impl Applier {
             let key = (day, target.name.clone());
             let of_batch = table.iter().find(|item| item.day.entry.day == day);
             let of_ledger = self.ledger.get(&key);
-            let (rows, digest) = match (of_batch, of_ledger) {
-                (Some(item), _) if !item.keeps_extra_rows => (item.slice.rows, item.slice.rows_digest),
-                (None, Some(held)) if !held.keeps_extra_rows => (held.rows, held.rows_digest),
+            let expected = match (of_batch, of_ledger) {
+                (Some(item), _) if !item.keeps_extra_rows => Expected::of(item.slice),
+                (None, Some(held)) if !held.keeps_extra_rows => {
+                    Expected { rows: held.rows, digest: held.rows_digest, format: held.format }
+                }
                 _ => continue,
             };
             let window = Target { time: Some(bounds), ..target.clone() };
-            if adopt::look(&mut self.session, &window, rows, digest)? != Found::Equal {
+            if adopt::look(&mut self.session, &window, expected)? != Found::Equal {
                 doubts.insert(key);
             }
         }
@@ -611,7 +618,7 @@ impl Applier {
     /// slice is merged instead.
     fn load_directly(&mut self, item: &mut Work<'_>, number: usize, doubts: &mut Doubts) -> anyhow::Result<()> {
         self.session.run("savepoint direct")?;
-        let Err(error) = self.copy(&merge::copy_into(item.target), item) else {
+        let Err(error) = self.copy(&item.copy_into(), item) else {
             return Ok(self.session.run("release savepoint direct")?);
         };
         if !is_unique_violation(&error) {
@@ -620,7 +627,7 @@ impl Applier {
         self.session.run("rollback to savepoint direct")?;
         let stage = Stage::new(item.target, number, Ranks::One);
         self.session.run(&stage.create())?;
-        self.copy(&stage.copy(), item)?;
+        self.copy(&stage.copy(item.slice.format), item)?;
         self.session.run(&stage.settle())?;
         item.way = Way::Merge { absent: Absent::Kept };
         let name = item.target.name.clone();
@@ -642,13 +649,16 @@ impl Applier {
     fn copy(&mut self, statement: &str, item: &Work<'_>) -> anyhow::Result<()> {
         let named = || format!("{} {}", item.day.entry.day, item.target.name);
         let mut rows = Rows::of(item.slice, &self.store, &self.runtime);
+        let format = RowFormat::new(item.slice.format, &item.slice.columns);
         let mut copy = self.session.copy_in(statement).with_context(named)?;
+        copy.send(format.copy_head()).with_context(named)?;
         while let Some(block) = rows.pull().with_context(named)? {
             for piece in block.chunks(SEND_BYTES) {
                 copy.send(piece).with_context(named)?;
             }
             self.progress.add_bytes(block.len() as u64);
         }
+        copy.send(format.copy_tail()).with_context(named)?;
         let counted = copy.finish().with_context(named)?;
         if counted == item.slice.rows {
             return Ok(());
@@ -692,6 +702,7 @@ impl Applier {
             revision: entry.revision,
             manifest_sha256: entry.manifest.sha256.clone(),
             rows_digest: item.slice.rows_digest,
+            format: item.slice.format,
             rows: item.slice.rows,
             taken: item.taken().clone(),
             table_oid: item.target.oid,

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use tokio::task::spawn_blocking;
 
-use super::adopt::{self, Found};
+use super::adopt::{self, Expected, Found};
 use super::apply::{Applier, PendingDay};
 use super::matching::Target;
 use super::plan::{Gaps, Request};
-use crate::codec::RowsDigest;
 use crate::day::Day;
 use crate::error::{Class, Failure};
 use crate::pg::Session;
@@ -28,32 +27,32 @@ pub(super) async fn check(
         return Ok(applier);
     }
     // The first day of each table that has rows: a day without rows proves nothing.
-    let mut firsts: BTreeMap<String, (Day, u64, RowsDigest, Target)> = BTreeMap::new();
+    let mut firsts: BTreeMap<String, (Day, Expected, Target)> = BTreeMap::new();
     for day in pending {
         for (index, target) in &day.targets {
             let slice = &day.manifest.slices[*index];
             let met_before = applier.ledger.keys().any(|(_, table)| *table == target.name);
             if target.time.is_some() && slice.rows > 0 && !met_before && !created.contains(&target.name) {
-                let first = (day.entry.day, slice.rows, slice.rows_digest, target.clone());
+                let first = (day.entry.day, Expected::of(slice), target.clone());
                 firsts.entry(target.name.clone()).or_insert(first);
             }
         }
     }
     let (applier, outcome) = spawn_blocking(move || {
         let mut all = firsts.into_values();
-        let outcome = all
-            .try_for_each(|(day, rows, digest, target)| holds_first(&mut applier.session, &target, rows, digest, day));
+        let outcome =
+            all.try_for_each(|(day, expected, target)| holds_first(&mut applier.session, &target, expected, day));
         (applier, outcome)
     })
     .await?;
     outcome.map(|()| applier)
 }
 
-fn holds_first(session: &mut Session, target: &Target, rows: u64, digest: RowsDigest, day: Day) -> anyhow::Result<()> {
+fn holds_first(session: &mut Session, target: &Target, expected: Expected, day: Day) -> anyhow::Result<()> {
     let Some(time) = &target.time else { return Ok(()) };
     let sql = format!("select exists (select from {} as present where {})::text", target.table, time.before("present"));
     let has_earlier = session.query(&sql, &[])?.first().is_some_and(|row| row.get(0) == Some("true"));
-    if !has_earlier || adopt::look(session, target, rows, digest)? == Found::Equal {
+    if !has_earlier || adopt::look(session, target, expected)? == Found::Equal {
         return Ok(());
     }
     Err(Failure::new(

@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc as tasks};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::codec::{Decoder, Tally};
+use crate::codec::{Decoder, RowFormat, Tally};
 use crate::error::{Class, Failure};
 use crate::manifest::{Frame, Part, Slice};
 use crate::store::{SharedStore, StoreError};
@@ -65,7 +65,7 @@ impl Rows {
         Rows { received: events_out, ended: false }
     }
 
-    /// The next rows, whole ones; `None` when the slice is complete and verified.
+    /// The next rows, whole ones and nothing around them; `None` when the slice is complete and verified.
     ///
     /// # Errors
     /// The store's; class Integrity when anything differs from the manifest.
@@ -131,7 +131,7 @@ fn decode(
     runtime: &Handle,
     events: &SyncSender<Event>,
 ) -> anyhow::Result<()> {
-    let mut decoder = Decoder::new()?;
+    let mut decoder = Decoder::new(RowFormat::new(slice.format, &slice.columns))?;
     let mut tally = Tally::default();
     let mut hasher = Sha256::new();
     for (index, part) in slice.parts.iter().enumerate() {

@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use crate::codec::RowsDigest;
 use crate::day::Day;
 use crate::feed::Feed;
-use crate::manifest::{Slice, Taken};
+use crate::manifest::{Slice, SliceFormat, Taken};
 use crate::pg::{PgError, Session};
 
 /// What the replica holds of a feed, by day and `schema.table`.
@@ -21,8 +21,10 @@ pub struct Entry {
     pub revision: u32,
     /// The manifest it came from.
     pub manifest_sha256: String,
-    /// Its rows' digest.
+    /// Its rows' digest,
     pub rows_digest: RowsDigest,
+    /// which is one of rows in this format.
+    pub format: SliceFormat,
     /// Its rows.
     pub rows: u64,
     /// The moment it was read on the source.
@@ -94,15 +96,22 @@ pub async fn exists(client: &Client) -> Result<bool, PgError> {
     Ok(client.query_one(sql, &[]).await?.get(0))
 }
 
-/// Makes the ledger's tables if they are missing.
+/// Makes the ledger's tables if they are missing, and what an older ledger lacks.
 ///
 /// # Errors
-/// The server's: the role needs CREATE on the database the first time.
+/// The server's: the role needs CREATE on the database the first time, and owns the ledger where it lacks something.
 pub async fn create(client: &Client) -> Result<(), PgError> {
-    if exists(client).await? {
-        return Ok(());
+    if !exists(client).await? {
+        return Ok(client.batch_execute(include_str!("../../sql/ledger.sql")).await?);
     }
-    Ok(client.batch_execute(include_str!("../../sql/ledger.sql")).await?)
+    let lacks = "select not exists (select from pg_catalog.pg_attribute \
+                 where attrelid = 'pgslice.ledger'::pg_catalog.regclass and attname = 'format')";
+    if client.query_one(lacks, &[]).await?.get(0) {
+        client
+            .batch_execute("alter table pgslice.ledger add column if not exists format text not null default 'text'")
+            .await?;
+    }
+    Ok(())
 }
 
 /// The newest head of the dataset that the replica has seen.
@@ -148,6 +157,7 @@ pub async fn read(client: &Client, feed_id: &str) -> anyhow::Result<Ledger> {
             revision: u32::try_from(row.get::<_, i32>("revision"))?,
             manifest_sha256: row.get("manifest_sha256"),
             rows_digest: row.get::<_, String>("rows_digest").parse().map_err(anyhow::Error::msg)?,
+            format: serde_json::from_value(row.get::<_, String>("format").into())?,
             rows: u64::try_from(row.get::<_, i64>("rows"))?,
             taken,
             table_oid: row.get("table_oid"),
@@ -206,7 +216,7 @@ pub struct Record<'a> {
 /// The server's.
 pub fn write(session: &mut Session, feed_id: &str, record: &Record<'_>) -> Result<(), PgError> {
     let Record { day, slice, revision, state, manifest_sha256, taken, table_oid, origin, keeps_extra_rows } = record;
-    let values: [String; 16] = [
+    let values: [String; 17] = [
         feed_id.to_owned(),
         day.to_string(),
         slice.qualified_name(),
@@ -223,6 +233,7 @@ pub fn write(session: &mut Session, feed_id: &str, record: &Record<'_>) -> Resul
         table_oid.to_string(),
         origin.word().to_owned(),
         keeps_extra_rows.to_string(),
+        slice.format.word().to_owned(),
     ];
     let values = values.each_ref().map(|value| Some(value.as_str()));
     session.execute(include_str!("../../sql/ledger_write.sql"), &values)?;

@@ -4,6 +4,7 @@
 //! place of the slice in the order of the snapshots. Deletes of all tables run before loads of any, children before parents; loads run parents first.
 
 use super::matching::Target;
+use crate::manifest::SliceFormat;
 use crate::pg::catalog::{Equality, KeyColumn};
 use crate::pg::{quote_identifier, quote_literal};
 
@@ -59,9 +60,9 @@ impl<'a> Stage<'a> {
             .then(|| format!("alter table {} alter column {} set default {rank}", self.name, quote_identifier(RANK)))
     }
 
-    /// Loads it.
-    pub fn copy(&self) -> String {
-        format!("copy {} ({}) from stdin", self.name, list(&self.target.columns))
+    /// Loads it with rows in `format`.
+    pub fn copy(&self, format: SliceFormat) -> String {
+        format!("copy {} ({}) from stdin{}", self.name, list(&self.target.columns), format.copy_options())
     }
 
     /// Of rows with one key that several slices hold, keeps the one that was read last; then looks at what is there.
@@ -202,14 +203,19 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// Loads a target directly.
-pub fn copy_into(target: &Target) -> String {
-    format!("copy {} ({}) from stdin", target.table, list(&target.columns))
+/// Loads a target directly with rows in `format`.
+pub fn copy_into(target: &Target, format: SliceFormat) -> String {
+    format!("copy {} ({}) from stdin{}", target.table, list(&target.columns), format.copy_options())
 }
 
-/// Reads back what a target's window holds, as the feed's slices do.
-pub fn copy_window(target: &Target, window: &str) -> String {
-    format!("copy (select {} from {} as present where {window}) to stdout", list(&target.columns), target.table)
+/// Reads back what a target's window holds, as a slice in `format` does.
+pub fn copy_window(target: &Target, window: &str, format: SliceFormat) -> String {
+    format!(
+        "copy (select {} from {} as present where {window}) to stdout{}",
+        list(&target.columns),
+        target.table,
+        format.copy_options()
+    )
 }
 
 /// Counts what a target's window holds.

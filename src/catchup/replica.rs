@@ -6,15 +6,22 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Class, Failure};
-use crate::pg::{Endpoint, PgError, Session, version};
+use crate::pg::{Endpoint, PgError, ServerRun, Session, version};
 
-/// A session of our own, for the transactions that apply days.
+/// A session of our own, for the transactions that apply days, on the server of `client`, which the ledger is read from.
 ///
 /// # Errors
-/// Those of [`Endpoint::session`].
-pub async fn session(replica: &Endpoint, cancel: &CancellationToken) -> anyhow::Result<Session> {
+/// Those of [`Endpoint::session`] and [`ServerRun::check`].
+pub async fn session(replica: &Endpoint, client: &Client, cancel: &CancellationToken) -> anyhow::Result<Session> {
+    let server = ServerRun::of(client).await?;
     let (replica, cancel) = (replica.clone(), cancel.clone());
-    spawn_blocking(move || replica.session(&cancel)).await?.context("cannot connect to the replica")
+    spawn_blocking(move || -> anyhow::Result<Session> {
+        let mut session = replica.session(&cancel)?;
+        server.check(&mut session)?;
+        Ok(session)
+    })
+    .await?
+    .context("cannot connect to the replica")
 }
 
 /// Refuses a physical standby, and a release that is too old.

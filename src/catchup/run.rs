@@ -90,7 +90,7 @@ pub async fn run(
         replica::refuse_read_only(&client).await?;
         ledger::create(&client).await.context("cannot make the ledger (schema pgslice) on the replica")?;
     }
-    let mut session = replica::session(&replica, &cancel).await?;
+    let mut session = replica::session(&replica, &client, &cancel).await?;
     lock_replica(&mut session, &feed).await?;
     let mut ledger = match ledger::exists(&client).await? {
         true => {

@@ -9,12 +9,14 @@ use crate::error::Class;
 use crate::export::{access, plan, settle, snapshot};
 use crate::feed::Feed;
 use crate::figures::{counted, human_span};
-use crate::pg::catalog::RelKind;
+use crate::pg::catalog::{self, RelKind};
 use crate::pg::{PgError, quote_identifier, quote_qualified, version};
 use crate::table::{self, SourceRows, SourceTable};
 
 /// A larger difference between two clocks is told, in seconds.
 const CLOCK_TOLERANCE_SECS: i64 = 60;
+
+const MEND_TABLES: &str = "mend the [[table]] sections of the configuration, or the source";
 
 pub(super) async fn check(config: &Config, url: &str, feed: Option<&Feed>, findings: &mut Findings) {
     let Some(client) = connect(url, config.source_password_file.as_deref(), findings).await else { return };
@@ -59,14 +61,18 @@ async fn examine(config: &Config, client: &Client, feed: Option<&Feed>, findings
     match table::resolve(&config.tables, &relations) {
         Err(problems) => {
             for problem in problems {
-                findings.bad(
-                    problem.to_string(),
-                    "mend the [[table]] sections of the configuration, or the source",
-                    Class::Usage,
-                );
+                findings.bad(problem.to_string(), MEND_TABLES, Class::Usage);
             }
         }
         Ok(tables) => {
+            let oids: Vec<u32> = tables.iter().map(|table| table.relation.oid).collect();
+            let types = catalog::column_types(client, &oids).await?;
+            for exception in table::exceptions(&tables, &types) {
+                findings.bad(exception.to_string(), MEND_TABLES, Class::Usage);
+            }
+            for condition in table::conditions(&tables, &types) {
+                findings.warn(condition.to_string(), "make sure that it has, or leave the column out with columns");
+            }
             for access in access::read(client, &tables).await? {
                 if let Err(failure) = access.refuse() {
                     findings.refused(failure);

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use chrono::TimeDelta;
 
 use crate::day::Zone;
+use crate::manifest::SliceFormat;
 
 pub use parse::{ConfigError, Problem, find, load, parse};
 pub use span::{parse_days, parse_span};
@@ -100,6 +101,8 @@ pub struct TableConfig {
     pub key: Vec<String>,
     /// zstd's level for this table.
     pub compression_level: Option<i32>,
+    /// How its rows are written.
+    pub format: SliceFormat,
     /// The kind of relation that the operator means.
     pub relation: RelationKind,
     /// What to do with tables that inherit from this one (not partitions).

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::names;
-use super::reader::{Document, Field, Section, shortened};
+use super::reader::{Document, Field, Section};
 use super::{EpochUnit, Inheritance, NullTime, Reference, RelationKind, RowsRule, TableConfig};
 use crate::day::Zone;
+use crate::manifest::SliceFormat;
 
 /// A table as read, with the places that problems between tables are reported at.
 struct Draft<'d, 't> {
@@ -53,12 +54,9 @@ fn read_table<'d, 't>(section: &Section<'d, 't>) -> Option<Draft<'d, 't>> {
     let (rows, references) = rows_rule(section, columns.as_deref(), key_field.as_ref(), key.as_deref());
     let filter = section.field("where").and_then(|field| field.text());
     let compression_level = section.field("compression-level").and_then(|field| field.integer(1..=19));
-    if let Some(field) = section.field("format") {
-        field.parsed("\"text\"", |text| match text {
-            "text" => Ok(()),
-            _ => Err(format!("must be \"text\", not {:?}: this version publishes text", shortened(text))),
-        });
-    }
+    let format = section.field("format").and_then(|field| {
+        field.choice(&[("text", SliceFormat::Text), ("csv", SliceFormat::Csv), ("binary", SliceFormat::Binary)])
+    });
     let relation = section.field("relation").and_then(|field| {
         field.choice(&[
             ("table", RelationKind::Table),
@@ -82,6 +80,7 @@ fn read_table<'d, 't>(section: &Section<'d, 't>) -> Option<Draft<'d, 't>> {
         filter: filter.map(str::to_owned),
         key: key.map(plain).unwrap_or_default(),
         compression_level,
+        format: format.unwrap_or(SliceFormat::Text),
         relation: relation.unwrap_or(RelationKind::Table),
         inheritance: inheritance.unwrap_or(Inheritance::Unstated),
     };

@@ -92,7 +92,7 @@ mod accepted {
             columns = ["id", '"a.b"', "At"]
             where = "id > 0"
             compression-level = 1
-            format = "text"
+            format = "binary"
             relation = "materialized-view"
             inheritance = "include"
             "#,
@@ -129,6 +129,7 @@ mod accepted {
                     filter: Some(text("id > 0")),
                     key: vec![text("id"), text("a.b")],
                     compression_level: Some(1),
+                    format: SliceFormat::Binary,
                     relation: RelationKind::MaterializedView,
                     inheritance: Inheritance::Include,
                 }],
@@ -451,9 +452,10 @@ mod refusals {
     }
 
     #[test]
-    fn a_format_other_than_text() {
-        for format in ["csv", "binary", "parquet"] {
-            refused(&with_table(&format!("format = {format:?}")), 4, "table.format", "this version publishes text");
+    fn a_format_that_copy_does_not_have() {
+        for format in ["parquet", "CSV", ""] {
+            let words = "must be \"text\" or \"csv\" or \"binary\"";
+            refused(&with_table(&format!("format = {format:?}")), 4, "table.format", words);
         }
     }
 

@@ -12,16 +12,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::plan::{self, Candidate, Comparison, Decision, Force, Rules, Why};
 use super::settle::{self, Settlement};
-use super::slice::{self, Hands, Staged, StagedPart};
-use super::snapshot::{self, SliceFacts, Snapshot};
+use super::slice::{self, Hands, Reading, Staged, StagedPart};
+use super::snapshot::{self, Invitation, SliceFacts, Snapshot};
 use super::{access, lock, standby};
+use crate::codec::RowFormat;
 use crate::config::{Config, Unsettled};
 use crate::day::{Day, Window};
 use crate::error::{Class, Failure, class_of};
 use crate::feed::{DayEntry, Feed, ManifestRef, Pulse};
 use crate::head;
 use crate::layout::{AttemptDirectory, Key, sums_beside};
-use crate::manifest::{self, Manifest, Slice, SliceFormat, State, Taken};
+use crate::manifest::{self, Manifest, Slice, State, Taken};
 use crate::pg::{Endpoint, PgError, Session};
 use crate::progress::Progress;
 use crate::store::{SharedStore, StoreError, create_verified, finish_verified};
@@ -279,7 +280,7 @@ impl Attempt<'_> {
                 tables: Arc::clone(&tables),
                 queue: Arc::clone(&queue),
                 cancel: cancel.clone(),
-                join: snapshot.statements_to_join(),
+                invitation: snapshot.invitation(),
                 day: self.day,
                 window: self.window,
                 directory: self.directory(self.feed.last_revision(self.day) + 1),
@@ -466,7 +467,7 @@ struct Worker {
     tables: Arc<Vec<SourceTable>>,
     queue: Arc<Mutex<VecDeque<usize>>>,
     cancel: CancellationToken,
-    join: String,
+    invitation: Invitation,
     day: Day,
     window: Window,
     directory: AttemptDirectory,
@@ -484,10 +485,11 @@ impl Worker {
     }
 
     async fn read_into(&self, done: &mut Vec<(usize, ReadSlice)>) -> anyhow::Result<()> {
-        let (source, cancel, join) = (self.exporter.source.clone(), self.cancel.clone(), self.join.clone());
+        let (source, cancel) = (self.exporter.source.clone(), self.cancel.clone());
+        let invitation = self.invitation.clone();
         let mut session = spawn_blocking(move || -> anyhow::Result<Session> {
             let mut session = source.session(&cancel)?;
-            snapshot::join(&mut session, &join)?;
+            invitation.accept(&mut session)?;
             Ok(session)
         })
         .await?
@@ -520,11 +522,15 @@ impl Worker {
             Err(panic) => return (None, Err(panic.into())),
         };
         let table = &self.tables[index];
-        let copy = format!("copy ({}) to stdout", table.select(&self.tables, zone, day, window));
+        let (select, format) = (table.select(&self.tables, zone, day, window), table.config.format);
+        let reading = Reading {
+            copy: format!("copy ({select}) to stdout{}", format.copy_options()),
+            format: RowFormat::new(format, &table.columns),
+            names: self.directory.parts(&table.relation.schema, &table.relation.name, format),
+            level: table.config.compression_level.unwrap_or(config.export.compression_level),
+        };
         let hands = Hands { progress: &self.exporter.progress, cancel: &self.cancel };
-        let names = self.directory.parts(&table.relation.schema, &table.relation.name);
-        let level = table.config.compression_level.unwrap_or(config.export.compression_level);
-        let (session, staged) = slice::stage(session, copy, &*self.exporter.store, names, level, hands).await;
+        let (session, staged) = slice::stage(session, reading, &*self.exporter.store, hands).await;
         (session, staged.map(|staged| ReadSlice { slice: self.describe(table, facts, &staged), staged }))
     }
 
@@ -539,7 +545,7 @@ impl Worker {
             time: table.bounds(self.exporter.config.timezone, self.day, self.window),
             filtered: table.is_filtered(),
             excluded_rows: facts.outside_time,
-            format: SliceFormat::Text,
+            format: table.config.format,
             rows: staged.tally.rows,
             raw_bytes: staged.tally.raw_bytes,
             stored_bytes: staged.parts.iter().map(|part| part.encoded.stored_bytes).sum(),

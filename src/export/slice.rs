@@ -21,7 +21,7 @@ use tokio::sync::mpsc as tasks;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use crate::codec::{Chunk, CodecError, Encoded, Encoder, Gatherer, NotALine, Piece, Tally};
+use crate::codec::{Chunk, CodecError, Encoded, Encoder, Gatherer, NotARow, Piece, RowFormat, Tally};
 use crate::error::{Class, Failure};
 use crate::layout::{Key, PartNames};
 use crate::manifest::Part;
@@ -103,28 +103,38 @@ enum Stopped {
     #[error(transparent)]
     Server(#[from] PgError),
     #[error(transparent)]
-    Row(#[from] NotALine),
+    Row(#[from] NotARow),
     #[error(transparent)]
     Codec(#[from] CodecError),
     #[error("the next hand is gone")]
     NeighbourGone,
 }
 
-/// Reads `copy` (a `COPY (…) TO STDOUT` statement) through `session` into uploads of the names `names`: several where
-/// the store limits the size of an object. The session comes back unless its thread panicked; after a failure it may be
-/// unusable.
+/// What is read, and how it is written.
+pub struct Reading {
+    /// A `COPY (…) TO STDOUT` statement.
+    pub copy: String,
+    /// The format that it writes.
+    pub format: RowFormat,
+    /// The names of the parts.
+    pub names: PartNames,
+    /// zstd's level.
+    pub level: i32,
+}
+
+/// Reads rows through `session` into uploads: several where the store limits the size of an object. The session comes
+/// back unless its thread panicked; after a failure it may be unusable.
 ///
 /// # Errors
 /// The server's, the store's; class Integrity when the rows that arrived are not as many as the server says it sent.
 /// The uploads are aborted then.
 pub async fn stage(
     mut session: Session,
-    copy: String,
+    reading: Reading,
     store: &dyn Store,
-    names: PartNames,
-    level: i32,
     hands: Hands<'_>,
 ) -> (Option<Session>, anyhow::Result<Staged>) {
+    let Reading { copy, format, names, level } = reading;
     let mut uploader = Uploader { store, names, open: None, parts: Vec::new() };
     // A store that refuses is noticed before the source is made to work.
     if let Err(error) = uploader.begin().await {
@@ -133,12 +143,13 @@ pub async fn stage(
     let (chunks_in, chunks_out) = sync_channel(CHUNKS_QUEUED);
     let (pieces_in, mut pieces_out) = tasks::channel(BLOCKS_QUEUED);
     let counter = hands.progress.clone();
+    let gatherer = Gatherer::new(format.clone());
     let reader = spawn_blocking(move || {
-        let outcome = read(&mut session, &copy, &chunks_in, &counter);
+        let outcome = read(&mut session, &copy, gatherer, &chunks_in, &counter);
         (session, outcome)
     });
     let part_limit = store.max_object_bytes();
-    let encoder = spawn_blocking(move || encode(level, part_limit, &chunks_out, &pieces_in));
+    let encoder = spawn_blocking(move || encode(Encoder::new(format, level, part_limit)?, &chunks_out, &pieces_in));
 
     let mut uploaded = Ok(());
     while let Some(piece) = pieces_out.recv().await {
@@ -161,6 +172,12 @@ pub async fn stage(
         (Ok(()), Ok(Err(Stopped::Codec(error))), _) => {
             Err(anyhow::Error::new(error).context(format!("cannot encode {}", uploader.names.key(1))))
         }
+        (Ok(()), Ok(_), Err(Stopped::Server(error))) if is_too_long(&error) => {
+            Err(Failure::new(Class::Other, format!("a row is too long for the server to send in this format: {error}"))
+                .meaning("nothing of the day was published")
+                .next("state format = \"binary\" for this table: bytea takes twice its size as text; or leave the column out with columns")
+                .into())
+        }
         (Ok(()), Ok(_), Err(Stopped::Server(error))) => Err(error.into()),
         (Ok(()), Ok(_), Err(error)) | (Ok(()), Ok(Err(error)), Ok(_)) => Err(error.into()),
         (Ok(()), Ok(Ok(())), Ok((tally, counted))) => check_count(tally, counted).map(|()| tally),
@@ -169,6 +186,13 @@ pub async fn stage(
         Ok(tally) => (session, Ok(Staged { tally, parts: uploader.parts })),
         Err(error) => (session, uploader.give_up(error).await),
     }
+}
+
+/// Does the server refuse to build what it should send? It builds a field, and a row, in 1 GiB of memory at most.
+fn is_too_long(error: &PgError) -> bool {
+    let PgError::Server(error) = error else { return false };
+    // The second is one of the server's internal messages, which are not translated.
+    error.code == "54000" || error.message.starts_with("invalid memory alloc request size")
 }
 
 /// Blocks into one upload per part.
@@ -225,6 +249,7 @@ fn check_count(tally: Tally, counted: u64) -> anyhow::Result<()> {
 fn read(
     session: &mut Session,
     copy: &str,
+    mut gatherer: Gatherer,
     chunks: &SyncSender<Chunk>,
     progress: &Progress,
 ) -> Result<(Tally, u64), Stopped> {
@@ -232,19 +257,17 @@ fn read(
         progress.add_bytes(chunk.bytes.len() as u64);
         chunks.send(chunk).map_err(|_| Stopped::NeighbourGone)
     };
-    let mut gatherer = Gatherer::default();
-    let counted = session.copy_out(copy, |row| match gatherer.row(row)? {
+    let counted = session.copy_out(copy, |message| match gatherer.message(message)? {
         Some(full) => hand_on(full),
         None => Ok(()),
     })?;
-    let (rest, tally) = gatherer.finish();
+    let (rest, tally) = gatherer.finish()?;
     rest.map_or(Ok(()), hand_on)?;
     Ok((tally, counted))
 }
 
-fn encode(level: i32, part_limit: u64, chunks: &Receiver<Chunk>, pieces: &tasks::Sender<Piece>) -> Result<(), Stopped> {
+fn encode(mut encoder: Encoder, chunks: &Receiver<Chunk>, pieces: &tasks::Sender<Piece>) -> Result<(), Stopped> {
     let mut hand_on = |piece: Piece| pieces.blocking_send(piece).map_err(|_| Stopped::NeighbourGone);
-    let mut encoder = Encoder::new(level, part_limit)?;
     while let Ok(chunk) = chunks.recv() {
         encoder.chunk(&chunk, &mut hand_on)?;
     }

@@ -8,8 +8,8 @@ use crate::day::{Day, Window, Zone};
 use crate::error::{Class, Failure};
 use crate::manifest::Taken;
 use crate::pg::catalog::{self, Relation};
-use crate::pg::{PgError, Session, quote_literal, quote_qualified};
-use crate::table::{self, SourceRows, SourceTable};
+use crate::pg::{PgError, ServerRun, Session, quote_literal, quote_qualified};
+use crate::table::{self, SourceRows, SourceTable, TableProblem};
 
 use super::access;
 use super::settle::SourceFacts;
@@ -19,6 +19,7 @@ use super::settle::SourceFacts;
 pub struct Snapshot<'a> {
     client: &'a Client,
     id: String,
+    server: ServerRun,
     /// The moment it was taken.
     pub taken: Taken,
     /// The tables as they are under the lock.
@@ -53,14 +54,12 @@ impl<'a> Snapshot<'a> {
         };
         let id = row.get("id");
         let tables = resolve(client, tables).await?;
-        Ok(Snapshot { client, id, taken, tables })
+        let server = ServerRun::of(client).await?;
+        Ok(Snapshot { client, id, server, taken, tables })
     }
 
-    /// Makes `session` read this very snapshot, under locks of its own that are had at once or not at all.
-    ///
-    /// # Errors
-    /// The server's.
-    pub fn statements_to_join(&self) -> String {
+    /// What makes a session read this very snapshot, under locks of its own that are had at once or not at all.
+    pub fn invitation(&self) -> Invitation {
         let mut statements = format!(
             "begin isolation level repeatable read read only; set transaction snapshot {};",
             quote_literal(&self.id)
@@ -69,7 +68,7 @@ impl<'a> Snapshot<'a> {
         if !lockable.is_empty() {
             statements.push_str(&format!(" lock table {} in access share mode nowait;", lockable.join(", ")));
         }
-        statements
+        Invitation { server: self.server.clone(), statements }
     }
 
     /// Lets go of the snapshot and the locks.
@@ -81,15 +80,26 @@ impl<'a> Snapshot<'a> {
     }
 }
 
-/// Runs what [`Snapshot::statements_to_join`] says.
-///
-/// # Errors
-/// The server's, explained where it ran out of locks.
-pub fn join(session: &mut Session, statements: &str) -> anyhow::Result<()> {
-    session.run(statements).map_err(|error| match error.code() {
-        Some("53200") => out_of_locks(&error).into(),
-        _ => error.into(),
-    })
+/// Lets a session read a snapshot of the same server.
+#[derive(Debug, Clone)]
+pub struct Invitation {
+    server: ServerRun,
+    statements: String,
+}
+
+impl Invitation {
+    /// Makes `session` read the snapshot.
+    ///
+    /// # Errors
+    /// The server's, explained where it ran out of locks; class Transient for a session of another server, where the
+    /// snapshot's name could be another one's.
+    pub fn accept(&self, session: &mut Session) -> anyhow::Result<()> {
+        self.server.check(session)?;
+        session.run(&self.statements).map_err(|error| match error.code() {
+            Some("53200") => out_of_locks(&error).into(),
+            _ => error.into(),
+        })
+    }
 }
 
 /// The source's relations of the configured names.
@@ -103,13 +113,17 @@ pub async fn relations(client: &Client, tables: &[TableConfig]) -> Result<Vec<Re
 
 async fn resolve(client: &Client, tables: &[TableConfig]) -> anyhow::Result<Vec<SourceTable>> {
     let relations = relations(client, tables).await?;
-    table::resolve(tables, &relations).map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        Failure::new(Class::Usage, lines.join("\n"))
-            .meaning("nothing was exported")
-            .next("mend the [[table]] sections of the configuration, or the source")
-            .into()
-    })
+    let resolved = table::resolve(tables, &relations).map_err(|problems| unfit(&problems))?;
+    let oids: Vec<u32> = resolved.iter().map(|table| table.relation.oid).collect();
+    let exceptions = table::exceptions(&resolved, &catalog::column_types(client, &oids).await?);
+    if exceptions.is_empty() { Ok(resolved) } else { Err(unfit(&exceptions).into()) }
+}
+
+fn unfit(problems: &[TableProblem]) -> Failure {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    Failure::new(Class::Usage, lines.join("\n"))
+        .meaning("nothing was exported")
+        .next("mend the [[table]] sections of the configuration, or the source")
 }
 
 fn locked_out(error: PgError) -> anyhow::Error {

@@ -282,6 +282,64 @@ mod checks {
         Manifest::parse(&manifest.to_bytes()).expect("a slice without rows has one empty frame");
     }
 
+    /// The sound manifest with its first slice in another format, in a part with these frames.
+    fn in_format(format: SliceFormat, suffix: &str, frames: Vec<Frame>) -> Manifest {
+        let mut manifest = sound();
+        let row_bytes = frames.iter().filter(|frame| frame.rows > 0).map(|frame| frame.raw_bytes).sum();
+        with_frames(&mut manifest, frames);
+        let slice = &mut manifest.slices[0];
+        (slice.format, slice.raw_bytes) = (format, row_bytes);
+        slice.parts[0].key = format!("2024-05-01/r1-00000001/t{suffix}").parse().expect("a key");
+        manifest
+    }
+
+    #[test]
+    fn headers_and_trailers_are_frames_of_no_rows_and_of_no_row_bytes() {
+        for (format, suffix, frames) in [
+            (SliceFormat::Csv, ".csv.zst", vec![frame(0, 16, 3, 0)]),
+            (SliceFormat::Csv, ".csv.zst", vec![frame(0, 16, 3, 0), frame(16, 40, 100, 10), frame(56, 40, 100, 10)]),
+            (SliceFormat::Binary, ".bin.zst", vec![frame(0, 30, 19, 0), frame(30, 15, 2, 0)]),
+            (SliceFormat::Binary, ".bin.zst", vec![frame(0, 30, 19, 0), frame(30, 40, 99, 9), frame(70, 15, 2, 0)]),
+        ] {
+            let manifest = in_format(format, suffix, frames);
+            assert_eq!(Manifest::parse(&manifest.to_bytes()).expect("sound"), manifest);
+        }
+    }
+
+    #[test]
+    fn a_part_without_the_header_or_trailer_of_its_format_is_refused() {
+        let (csv, binary) = ((SliceFormat::Csv, ".csv.zst"), (SliceFormat::Binary, ".bin.zst"));
+        for ((format, suffix), frames, words) in [
+            (csv, vec![], "does not begin with the header"),
+            (csv, vec![frame(0, 13, 0, 0)], "does not begin with the header"),
+            (csv, vec![frame(0, 16, 4, 0)], "does not begin with the header"),
+            (csv, vec![frame(0, 40, 100, 10)], "does not begin with the header"),
+            (csv, vec![frame(0, 16, 3, 1)], "does not begin with the header"),
+            (csv, vec![frame(0, 16, 3, 0), frame(16, 16, 3, 0)], "the frame at byte 16 has no rows"),
+            (csv, vec![frame(0, 16, 3, 0), frame(16, 13, 0, 0)], "the frame at byte 16 has no rows"),
+            (binary, vec![frame(0, 30, 19, 0)], "does not end with the trailer"),
+            (binary, vec![frame(0, 15, 2, 0)], "does not begin with the header"),
+            (binary, vec![frame(0, 30, 19, 0), frame(30, 40, 99, 9)], "does not end with the trailer"),
+            (binary, vec![frame(0, 30, 19, 0), frame(30, 15, 2, 0), frame(45, 15, 2, 0)], "at byte 30 has no rows"),
+        ] {
+            let problem = refusal(&in_format(format, suffix, frames));
+            assert!(problem.contains(words), "{problem}");
+        }
+        refused("the frame at byte 0 has no rows", |manifest| {
+            with_frames(manifest, vec![frame(0, 16, 3, 0)]);
+            manifest.slices[0].raw_bytes = 0;
+        });
+    }
+
+    #[test]
+    fn the_name_of_a_part_and_the_format_of_its_slice_must_agree() {
+        refused("text.csv.zst is not named as a part in text format is", |manifest| {
+            manifest.slices[0].parts[0].key = "2024-05-01/r1-00000001/text.csv.zst".parse().expect("a key");
+        });
+        let manifest = in_format(SliceFormat::Binary, ".copy.zst", vec![frame(0, 30, 19, 0), frame(30, 15, 2, 0)]);
+        assert!(refusal(&manifest).contains("is not named as a part in binary format is"));
+    }
+
     #[test]
     fn totals_that_do_not_add_up_are_refused() {
         refused("its frames do not add up to its size", |manifest| manifest.slices[0].parts[0].stored_bytes += 1);

@@ -197,3 +197,63 @@ fn unique_key(row: &tokio_postgres::Row) -> UniqueKey {
         .map(|(((name, equals), collation), equality)| KeyColumn { name, equals, collation, equality })
         .collect()
 }
+
+/// A type that the values of a column are made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TypePart {
+    /// Its place in what it is a part of.
+    pub role: TypeRole,
+    /// Its schema.
+    pub schema: String,
+    /// Its name in `pg_type`.
+    pub name: String,
+    /// It is no type of values.
+    pub pseudo: bool,
+    /// It has functions that send and receive.
+    pub has_binary_form: bool,
+    /// Its oid is the same in every database of every version.
+    pub numbered_everywhere: bool,
+}
+
+/// What a type is in another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TypeRole {
+    /// The column's own type.
+    Itself,
+    /// What a domain is over.
+    Base,
+    /// What an array is of.
+    Element,
+    /// A member of a composite type.
+    Field,
+    /// What a range is between, or a multirange is of.
+    Within,
+}
+
+/// The types of columns, by relation and name: the column's own first, then what it is made of.
+pub type ColumnTypes = BTreeMap<(u32, String), Vec<TypePart>>;
+
+/// The types of the columns of relations.
+///
+/// # Errors
+/// The server's.
+pub async fn column_types(client: &impl GenericClient, relations: &[u32]) -> Result<ColumnTypes, PgError> {
+    let mut types = ColumnTypes::new();
+    for row in client.query(include_str!("../../sql/column_types.sql"), &[&relations]).await? {
+        types.entry((row.get("relation"), row.get("column_name"))).or_default().push(TypePart {
+            role: match row.get::<_, &str>("role") {
+                "itself" => TypeRole::Itself,
+                "base" => TypeRole::Base,
+                "element" => TypeRole::Element,
+                "field" => TypeRole::Field,
+                _ => TypeRole::Within,
+            },
+            schema: row.get("type_schema"),
+            name: row.get("type_name"),
+            pseudo: row.get("pseudo"),
+            has_binary_form: row.get("has_binary_form"),
+            numbered_everywhere: row.get("numbered_everywhere"),
+        });
+    }
+    Ok(types)
+}

@@ -140,6 +140,8 @@ fn class_of_code(code: &str) -> Class {
         "42P01" | "42703" => Class::Drift,
         // Serialization failure (a standby's recovery conflict too), deadlock, lock_timeout.
         "40001" | "40P01" | "55P03" => Class::Transient,
+        // What was sent is wrong, in binary format a value: no other try helps.
+        "08P01" => Class::Other,
         _ if code.starts_with("28") => Class::Permission,
         // Connections, resources, a server that stops or starts.
         _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("57P0") => Class::Transient,

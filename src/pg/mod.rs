@@ -10,6 +10,7 @@ mod connect;
 mod copy;
 mod error;
 pub mod pooler;
+mod server;
 mod session;
 mod startup;
 mod transport;
@@ -19,6 +20,7 @@ mod wire;
 pub use connect::{Endpoint, OwnClient, PooledClient};
 pub use copy::CopyIn;
 pub use error::{PgError, ServerError, class_of_driver};
+pub use server::ServerRun;
 pub use session::{Row, Session, TransactionState};
 /// `name` as a quoted SQL identifier.
 pub fn quote_identifier(name: &str) -> String {

@@ -108,7 +108,7 @@ fn slice(directory: &AttemptDirectory, table: &str) -> Slice {
         rows_digest: RowsDigest::default(),
         taken: None,
         parts: vec![Part {
-            key: directory.parts("public", table).key(1),
+            key: directory.parts("public", table, SliceFormat::Text).key(1),
             stored_bytes: PART_BYTES,
             sha256: "0".repeat(64),
             frames: vec![frame],

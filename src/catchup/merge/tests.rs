@@ -33,7 +33,7 @@ fn a_stage_has_the_targets_columns_and_a_rank_and_goes_with_its_transaction() {
         stage.rank(2).as_deref(),
         Some("alter table pg_temp.\"pgslice_stage_3\" alter column \"pgslice~rank\" set default 2")
     );
-    assert_eq!(stage.copy(), "copy pg_temp.\"pgslice_stage_3\" (\"id\", \"at\") from stdin");
+    assert_eq!(stage.copy(SliceFormat::Text), "copy pg_temp.\"pgslice_stage_3\" (\"id\", \"at\") from stdin");
     assert_eq!(stage.drop(), "drop table pg_temp.\"pgslice_stage_3\"");
 }
 
@@ -101,11 +101,14 @@ fn new_rows_bring_their_identities_with_them() {
 #[test]
 fn a_window_is_loaded_read_counted_and_emptied_by_name_of_its_columns() {
     let target = target(&["id", "at"], &["id"]);
-    assert_eq!(copy_into(&target), "copy \"public\".\"t\" (\"id\", \"at\") from stdin");
-    assert_eq!(
-        copy_window(&target, "w"),
-        "copy (select \"id\", \"at\" from \"public\".\"t\" as present where w) to stdout"
-    );
+    let into = "copy \"public\".\"t\" (\"id\", \"at\") from stdin";
+    let window = "copy (select \"id\", \"at\" from \"public\".\"t\" as present where w) to stdout";
+    for (format, options) in
+        [(SliceFormat::Text, ""), (SliceFormat::Csv, " (format csv)"), (SliceFormat::Binary, " (format binary)")]
+    {
+        assert_eq!(copy_into(&target, format), format!("{into}{options}"));
+        assert_eq!(copy_window(&target, "w", format), format!("{window}{options}"));
+    }
     assert_eq!(count_window(&target, "w"), "select pg_catalog.count(*)::text from \"public\".\"t\" as present where w");
     assert_eq!(delete_window(&target, "w"), "delete from \"public\".\"t\" as present where w");
 }
@@ -134,10 +137,10 @@ fn hostile_column_names_stay_names() {
     let quoted = "\"x\"\"; drop table users; --\"";
     for sql in [
         stage.create(),
-        stage.copy(),
+        stage.copy(SliceFormat::Text),
         stage.insert_new(),
         stage.update_changed(None).expect("a value"),
-        copy_into(&target),
+        copy_into(&target, SliceFormat::Csv),
     ] {
         assert!(sql.contains(quoted), "{sql}");
         assert!(!sql.replace(quoted, "").contains("drop table"), "{sql}");

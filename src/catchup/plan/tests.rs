@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::super::ledger::Entry;
 use super::*;
 use crate::codec::RowsDigest;
+use crate::manifest::SliceFormat;
 use crate::manifest::State::Final;
 use crate::retention::fixtures::{day, feed_of, instant};
 
@@ -29,6 +30,7 @@ fn hold(ledger: &mut Ledger, entry: &DayEntry) {
             revision: entry.revision,
             manifest_sha256: entry.manifest.sha256.clone(),
             rows_digest: RowsDigest::default(),
+            format: SliceFormat::Text,
             rows: 10,
             taken: taken("7", 1, 0),
             table_oid: OID,

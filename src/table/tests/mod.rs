@@ -2,6 +2,7 @@
 
 mod bounds;
 mod columns;
+mod exceptions;
 mod references;
 mod resolution;
 mod statements;
@@ -10,6 +11,7 @@ mod time_columns;
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::manifest::SliceFormat;
 use crate::pg::catalog::KeyColumn;
 use crate::retention::fixtures::{day, instant};
 use proptest::prelude::*;
@@ -60,6 +62,7 @@ fn config(name: &str, rows: RowsRule) -> TableConfig {
         filter: None,
         key: Vec::new(),
         compression_level: None,
+        format: SliceFormat::Text,
         relation: RelationKind::Table,
         inheritance: Inheritance::Unstated,
     }
