@@ -10,6 +10,8 @@ create table if not exists pgslice.ledger (
     manifest_sha256 text not null,
     rows_digest text not null,
     format text not null default 'text',
+    columns text not null default '',
+    time_column text not null default '',
     rows bigint not null,
     snapshot text not null,
     lsn text not null,
@@ -26,6 +28,10 @@ comment on table pgslice.ledger is
     'What this database holds of a pgslice feed, per day and table. Written in the same transaction as the rows.';
 comment on column pgslice.ledger.origin is
     'loaded: by COPY into an empty window; merged: by key into rows that were there; adopted: found equal.';
+comment on column pgslice.ledger.columns is
+    'SHA-256 of the names of the slice''s columns in their order; empty where an older version wrote the row.';
+comment on column pgslice.ledger.time_column is
+    'By which column its window was told, and of which kind that is; empty for a reference table.';
 comment on column pgslice.ledger.keeps_extra_rows is
     'The window held rows that the feed does not know when it was first met: later revisions delete nothing.';
 create table if not exists pgslice.feed (

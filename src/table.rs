@@ -242,6 +242,24 @@ fn check_reference(table: &SourceTable, reference: &Reference, all: &[SourceTabl
 }
 
 impl TimeKind {
+    /// Its name in the published format.
+    pub fn word(self) -> &'static str {
+        match self {
+            TimeKind::Timestamptz => "timestamptz",
+            TimeKind::Timestamp => "timestamp",
+            TimeKind::Date => "date",
+            TimeKind::EpochSeconds => "epoch_seconds",
+            TimeKind::EpochMilliseconds => "epoch_milliseconds",
+            TimeKind::EpochMicroseconds => "epoch_microseconds",
+        }
+    }
+
+    /// Is it the kind of a column of that type?
+    pub fn is_of(self, column: &Column) -> bool {
+        let own = if self.is_epoch() { &["int2", "int4", "int8"][..] } else { &[self.word()][..] };
+        column.type_schema == "pg_catalog" && own.contains(&column.type_name.as_str())
+    }
+
     fn is_epoch(self) -> bool {
         matches!(self, TimeKind::EpochSeconds | TimeKind::EpochMilliseconds | TimeKind::EpochMicroseconds)
     }

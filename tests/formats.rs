@@ -287,3 +287,38 @@ fn a_ledger_of_a_version_that_knew_no_formats_goes_on() {
     assert_eq!(pair.ledger("day, format"), "2024-05-01|text\n2024-05-02|binary");
     pair.assert_equal("notes");
 }
+
+#[test]
+fn binary_rows_go_into_tables_with_columns_that_cannot_be_received() {
+    // aclitem has no binary form, and COPY looks at every column of the table that it loads.
+    let source = "CREATE TABLE keyed (id int PRIMARY KEY, at timestamptz NOT NULL, body bytea);
+                  CREATE TABLE keyless (at timestamptz NOT NULL, body bytea)";
+    let replica = "CREATE TABLE keyed (acl aclitem DEFAULT 'postgres=r/postgres', id int PRIMARY KEY,
+                       at timestamptz NOT NULL, body bytea, double int GENERATED ALWAYS AS (id * 2) STORED);
+                   CREATE FUNCTION none(timestamptz) RETURNS aclitem IMMUTABLE LANGUAGE sql AS 'SELECT NULL::aclitem';
+                   CREATE TABLE keyless (at timestamptz NOT NULL, body bytea, acl aclitem GENERATED ALWAYS AS (none(at)) STORED)";
+    let tables = format!("{}{}", timed("keyed", "binary"), timed("keyless", "binary"));
+    let pair = Pair::with_empty_replica(source, &tables);
+    pair.replica.psql(replica);
+    pair.source.psql(
+        r"INSERT INTO keyed SELECT n, '2024-05-01 10:00Z', '\x00' FROM generate_series(1, 5) n;
+          INSERT INTO keyless SELECT at, body FROM keyed",
+    );
+    pair.export(DAY);
+    pair.catchup(&[]).exits(0);
+    let columns = "(SELECT id, at, body FROM keyed)";
+    assert_eq!(rows(&pair.replica, columns), rows(&pair.source, columns));
+    assert_eq!(pair.replica.psql("SELECT count(*) FROM keyed WHERE acl IS NOT NULL AND double = id * 2"), "5");
+    assert_eq!(pair.replica.psql("SELECT count(*) FROM keyless"), "5");
+    assert_eq!(pair.ledger("table_name, origin, rows"), "public.keyed|loaded|5\npublic.keyless|loaded|5");
+
+    // A row that comes from another day, and a window without a key that is replaced.
+    pair.source.psql(
+        r"UPDATE keyed SET at = '2024-05-02 10:00Z' WHERE id = 1; INSERT INTO keyed VALUES (6, '2024-05-02 11:00Z', '');
+          UPDATE keyless SET body = '\x01'",
+    );
+    pair.export_range(DAY, "2024-05-02");
+    pair.catchup(&[]).exits(0);
+    assert_eq!(rows(&pair.replica, columns), rows(&pair.source, columns));
+    assert_eq!(pair.replica.psql("SELECT DISTINCT body FROM keyless"), "\\x01");
+}

@@ -43,6 +43,7 @@ mod published;
 mod readme;
 mod references;
 mod requests;
+mod revised_shapes;
 mod revisions;
 mod s3_server;
 mod s3_server_conditions;

@@ -2,24 +2,27 @@
 //!
 //! Blocking: runs on a thread of its own over one [`Session`], and pulls verified rows from [`Rows`].
 
+mod decision;
+mod loading;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
 use tokio::runtime::Handle;
 
 use super::adopt::{self, Expected, Found};
+use super::conflict::{CANNOT_COMMIT, is_foreign_key_violation, no_room_for_ranks, not_as_published};
 use super::fetch::Rows;
 use super::ledger::{self, Entry, Ledger, Origin, Record};
-use super::matching::{Absence, OtherColumns, Target};
+use super::matching::{Absence, Target};
 use super::merge::{self, Ranks, Stage};
 use super::plan::Dated;
 use super::shape::Shape;
 use crate::codec::RowFormat;
 use crate::day::{Day, Zone};
-use crate::error::{Class, Failure};
 use crate::feed::{DayEntry, Feed};
 use crate::manifest::{self, Manifest, Slice, Taken, TimeBounds};
-use crate::pg::{PgError, Session, quote_qualified};
+use crate::pg::{Session, quote_qualified};
 use crate::progress::Progress;
 use crate::store::SharedStore;
 
@@ -99,8 +102,19 @@ pub struct Applier {
     pub shape: Shape,
     /// What to do with rows that the feed does not know.
     pub extra: Extra,
+    /// Whether rows may go straight into their table.
+    pub direct: Direct,
     /// What a person sees meanwhile.
     pub progress: Progress,
+}
+
+/// May a day without a row on the replica be loaded by COPY?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direct {
+    /// Yes; a key that exists in another window is noticed by the COPY.
+    Allowed,
+    /// No: it was noticed only by COMMIT, as by a key that is DEFERRABLE.
+    Avoided,
 }
 
 /// How a slice gets into its table.
@@ -123,36 +137,6 @@ enum Way {
 enum Absent {
     Deleted,
     Kept,
-}
-
-/// Does a row of the batch point to a row that is not there?
-pub fn is_foreign_key_violation(error: &anyhow::Error) -> bool {
-    // ON DELETE RESTRICT has a code of its own from release 18 on.
-    let refused = |error: &PgError| matches!(error.code(), Some("23503" | "23001"));
-    error.chain().any(|cause| cause.downcast_ref::<PgError>().is_some_and(refused))
-}
-
-fn not_as_published(what: &str, problem: &str) -> anyhow::Error {
-    Failure::new(Class::Integrity, format!("{what}: the replica {problem}"))
-        .meaning("nothing of the day was kept on the replica")
-        .next("look for triggers, rules or partitions on the replica that change what is written")
-        .into()
-}
-
-/// The stage of several slices has a column more than their table.
-fn no_room_for_ranks(target: &Target) -> Failure {
-    Failure::new(
-        Class::Drift,
-        format!("{} has 1,600 columns: several revised days cannot be merged at once", target.name),
-    )
-    .meaning("nothing of these days was applied")
-    .next("catch up day by day: --to the first of them, then to the next")
-}
-
-/// Would the replica's table hold two values where a unique index or an exclusion constraint allows one?
-pub fn is_unique_violation(error: &anyhow::Error) -> bool {
-    let excluded = |error: &PgError| error.is_unique_violation() || error.code() == Some("23P01");
-    error.chain().any(|cause| cause.downcast_ref::<PgError>().is_some_and(excluded))
 }
 
 /// Slices that the ledger must no longer call held: rows of them went elsewhere. They stay pending until they are true.
@@ -181,10 +165,6 @@ impl Work<'_> {
         matches!(self.way, Way::Merge { .. })
     }
 
-    fn copy_into(&self) -> String {
-        merge::copy_into(self.target, self.slice.format)
-    }
-
     fn origin(&self) -> Origin {
         match self.way {
             Way::Unchanged => Origin::Unchanged,
@@ -206,7 +186,7 @@ impl Applier {
         self.session.run("begin; set constraints all deferred")?;
         match self.apply_in_transaction(batch) {
             Ok((applied, entries)) => {
-                self.session.run("commit").context("cannot commit")?;
+                self.session.run("commit").context(CANNOT_COMMIT)?;
                 self.ledger.extend(entries);
                 Ok(applied)
             }
@@ -313,79 +293,6 @@ impl Applier {
         })
     }
 
-    /// Decides how a slice goes, looking at its window where the ledger does not know it.
-    fn decide<'a>(
-        &mut self,
-        day: &'a PendingDay,
-        slice: &'a Slice,
-        target: &'a Target,
-        days_in_batch: usize,
-    ) -> anyhow::Result<Work<'a>> {
-        let work = |way, keeps_extra_rows| Work { day, slice, target, way, keeps_extra_rows };
-        let held = self.ledger.get(&(day.entry.day, target.name.clone())).filter(|held| held.table_oid == target.oid);
-        if let Some(held) = held {
-            let keeps = held.keeps_extra_rows && self.extra == Extra::Keep;
-            let equal = held.rows_digest == slice.rows_digest && held.rows == slice.rows && held.format == slice.format;
-            // Rows of a reference table may have been overwritten by another day's slice since.
-            let untouched = target.time.is_some() || self.is_newest(target, &held.taken);
-            if equal && untouched && keeps == held.keeps_extra_rows {
-                return Ok(work(Way::Unchanged, keeps));
-            }
-            if target.key.is_empty() {
-                self.check_replaceable(day, target)?;
-                return Ok(work(Way::Replace, false));
-            }
-            let absent = if target.absence == Absence::Proven && !keeps { Absent::Deleted } else { Absent::Kept };
-            return Ok(work(Way::Merge { absent }, keeps));
-        }
-        Ok(match adopt::look(&mut self.session, target, Expected::of(slice))? {
-            Found::Equal => work(Way::Adopt, false),
-            Found::Nothing if days_in_batch == 1 || target.key.is_empty() => work(Way::Direct, false),
-            Found::Nothing => work(Way::Merge { absent: Absent::Kept }, false),
-            Found::Other if target.key.is_empty() => {
-                if self.extra == Extra::Keep {
-                    return Err(Failure::new(
-                        Class::Drift,
-                        format!(
-                            "{} {}: the replica holds other rows than the feed, and no key to merge by",
-                            day.entry.day, target.name
-                        ),
-                    )
-                    .meaning("nothing of the day was applied")
-                    .next("add a primary key on the replica, or let --force replace the replica's rows of that day")
-                    .into());
-                }
-                self.check_replaceable(day, target)?;
-                work(Way::Replace, false)
-            }
-            Found::Other => {
-                let deletes = target.absence == Absence::Proven && self.extra == Extra::Delete;
-                let keeps = target.absence == Absence::Proven && !deletes;
-                work(Way::Merge { absent: if deletes { Absent::Deleted } else { Absent::Kept } }, keeps)
-            }
-        })
-    }
-
-    /// May the window of a table without a key be deleted and loaded?
-    fn check_replaceable(&self, day: &PendingDay, target: &Target) -> anyhow::Result<()> {
-        let problem = if self.shape.is_referenced(target.oid) {
-            "a foreign key points at it, so its rows cannot be deleted and loaded again"
-        } else if target.absence == Absence::Unknown {
-            "its slice is filtered, so rows that it does not have must stay"
-        } else if target.other_columns == OtherColumns::Some {
-            "it has columns that the feed does not carry, whose values would be lost"
-        } else {
-            return Ok(());
-        };
-        Err(Failure::new(
-            Class::Drift,
-            format!("{} {}: has no key to merge by, and {problem}", day.entry.day, target.name),
-        )
-        .meaning("nothing of the day was applied")
-        .next(format!("add a primary key: alter table {} add primary key (…)", target.table))
-        .into())
-    }
-
     /// Brings the rows of a table's merged slices into its stage, the slice that was read last on top.
     fn stage<'a>(&mut self, table: &[Work<'a>], number: usize) -> anyhow::Result<Option<Stage<'a>>> {
         let merged: Vec<&Work<'a>> = table.iter().filter(|item| item.is_merged()).collect();
@@ -468,9 +375,12 @@ impl Applier {
         }
         for item in table {
             match item.way {
-                Way::Direct if item.target.key.is_empty() => self.copy(&item.copy_into(), item)?,
+                Way::Direct if item.target.key.is_empty() => self.load_whole(item, number)?,
                 Way::Direct => self.load_directly(item, number, doubts)?,
-                Way::Replace => self.copy(&item.copy_into(), item)?,
+                Way::Replace => {
+                    self.load_whole(item, number)?;
+                    self.check_replaced(item)?;
+                }
                 Way::Unchanged | Way::Adopt | Way::Merge { .. } => {}
             }
         }
@@ -490,7 +400,12 @@ impl Applier {
             self.doubt_what_moves(first.target, stage, &windows, doubts)?;
         }
         if let Some(update) = stage.update_changed(limit.as_deref()) {
-            self.session.run(&update)?;
+            let counts = self.session.query(&update, &[])?;
+            let row = counts.first().context("an update is counted")?;
+            if row.text(0)? != row.text(1)? {
+                let problem = format!("took {} of {} changed rows", row.text(0)?, row.text(1)?);
+                return Err(not_as_published(&merged[0].target.name, &problem));
+            }
         }
         self.session.run(&stage.insert_new())?;
         let swallowed = self.count(&stage.count_absent())?;
@@ -614,29 +529,6 @@ impl Applier {
         }
     }
 
-    /// COPY into an empty window. A row whose key exists in another window moved there or came from there: then the
-    /// slice is merged instead.
-    fn load_directly(&mut self, item: &mut Work<'_>, number: usize, doubts: &mut Doubts) -> anyhow::Result<()> {
-        self.session.run("savepoint direct")?;
-        let Err(error) = self.copy(&item.copy_into(), item) else {
-            return Ok(self.session.run("release savepoint direct")?);
-        };
-        if !is_unique_violation(&error) {
-            return Err(error);
-        }
-        self.session.run("rollback to savepoint direct")?;
-        let stage = Stage::new(item.target, number, Ranks::One);
-        self.session.run(&stage.create())?;
-        self.copy(&stage.copy(item.slice.format), item)?;
-        self.session.run(&stage.settle())?;
-        item.way = Way::Merge { absent: Absent::Kept };
-        let name = item.target.name.clone();
-        let table = std::slice::from_mut(item);
-        self.merge(table, &stage, doubts)
-            .and_then(|()| self.check_windows(table, &stage, doubts))
-            .with_context(|| format!("cannot merge into {name}"))
-    }
-
     /// Is `taken` no earlier than anything that this table holds?
     fn is_newest(&self, target: &Target, taken: &Taken) -> bool {
         self.ledger
@@ -703,6 +595,8 @@ impl Applier {
             manifest_sha256: entry.manifest.sha256.clone(),
             rows_digest: item.slice.rows_digest,
             format: item.slice.format,
+            columns: ledger::columns_of(item.slice),
+            time_column: ledger::time_column_of(item.slice),
             rows: item.slice.rows,
             taken: item.taken().clone(),
             table_oid: item.target.oid,

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
 use tokio_postgres::Client;
 
 use crate::codec::RowsDigest;
 use crate::day::Day;
 use crate::feed::Feed;
-use crate::manifest::{Slice, SliceFormat, Taken};
-use crate::pg::{PgError, Session};
+use crate::manifest::{Slice, SliceFormat, Taken, TimeBounds};
+use crate::pg::{PgError, Session, quote_identifier};
 
 /// What the replica holds of a feed, by day and `schema.table`.
 pub type Ledger = BTreeMap<(Day, String), Entry>;
@@ -23,8 +24,12 @@ pub struct Entry {
     pub manifest_sha256: String,
     /// Its rows' digest,
     pub rows_digest: RowsDigest,
-    /// which is one of rows in this format.
+    /// which is one of rows in this format,
     pub format: SliceFormat,
+    /// of columns with these names: see [`columns_of`]. Empty where an older version wrote the entry.
+    pub columns: String,
+    /// By which column its window was told: see [`time_column_of`]. Empty for a reference table, and as above.
+    pub time_column: String,
     /// Its rows.
     pub rows: u64,
     /// The moment it was read on the source.
@@ -50,6 +55,23 @@ impl Entry {
     pub fn is_in_doubt(&self) -> bool {
         self.rows_digest.to_string() == DOUBT
     }
+}
+
+/// The names of a slice's columns in their order, as one value: rows of two slices are comparable only where they are
+/// equal. SHA-256 in hex.
+pub fn columns_of(slice: &Slice) -> String {
+    let mut names = Sha256::new();
+    for column in &slice.columns {
+        names.update(column.name.as_bytes());
+        names.update([0]);
+    }
+    hex::encode(names.finalize())
+}
+
+/// By which column, of which kind, the window of a slice is told: `"at" timestamptz`. Empty for a reference table.
+pub fn time_column_of(slice: &Slice) -> String {
+    let of = |time: &TimeBounds| format!("{} {}", quote_identifier(&time.column), time.kind.word());
+    slice.time.as_ref().map(of).unwrap_or_default()
 }
 
 /// How the replica came to hold a slice.
@@ -105,11 +127,9 @@ pub async fn create(client: &Client) -> Result<(), PgError> {
         return Ok(client.batch_execute(include_str!("../../sql/ledger.sql")).await?);
     }
     let lacks = "select not exists (select from pg_catalog.pg_attribute \
-                 where attrelid = 'pgslice.ledger'::pg_catalog.regclass and attname = 'format')";
+                 where attrelid = 'pgslice.ledger'::pg_catalog.regclass and attname = 'time_column')";
     if client.query_one(lacks, &[]).await?.get(0) {
-        client
-            .batch_execute("alter table pgslice.ledger add column if not exists format text not null default 'text'")
-            .await?;
+        client.batch_execute(include_str!("../../sql/ledger_columns.sql")).await?;
     }
     Ok(())
 }
@@ -158,6 +178,8 @@ pub async fn read(client: &Client, feed_id: &str) -> anyhow::Result<Ledger> {
             manifest_sha256: row.get("manifest_sha256"),
             rows_digest: row.get::<_, String>("rows_digest").parse().map_err(anyhow::Error::msg)?,
             format: serde_json::from_value(row.get::<_, String>("format").into())?,
+            columns: row.get("columns"),
+            time_column: row.get("time_column"),
             rows: u64::try_from(row.get::<_, i64>("rows"))?,
             taken,
             table_oid: row.get("table_oid"),
@@ -216,7 +238,7 @@ pub struct Record<'a> {
 /// The server's.
 pub fn write(session: &mut Session, feed_id: &str, record: &Record<'_>) -> Result<(), PgError> {
     let Record { day, slice, revision, state, manifest_sha256, taken, table_oid, origin, keeps_extra_rows } = record;
-    let values: [String; 17] = [
+    let values: [String; 19] = [
         feed_id.to_owned(),
         day.to_string(),
         slice.qualified_name(),
@@ -234,6 +256,8 @@ pub fn write(session: &mut Session, feed_id: &str, record: &Record<'_>) -> Resul
         origin.word().to_owned(),
         keeps_extra_rows.to_string(),
         slice.format.word().to_owned(),
+        columns_of(slice),
+        time_column_of(slice),
     ];
     let values = values.each_ref().map(|value| Some(value.as_str()));
     session.execute(include_str!("../../sql/ledger_write.sql"), &values)?;

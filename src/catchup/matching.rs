@@ -45,6 +45,8 @@ pub enum Absence {
 pub enum OtherColumns {
     /// None.
     None,
+    /// Some, all of them generated: the replica computes them.
+    Generated,
     /// Some: their values would be lost with a row that is deleted and loaded.
     Some,
 }
@@ -105,11 +107,11 @@ pub fn target(slice: &Slice, relation: &Relation, manifest: &Manifest) -> Result
             fixed.push(column.name.clone());
         }
     }
-    let others: Vec<_> = relation
+    let (generated, others): (Vec<_>, Vec<_>) = relation
         .columns
         .iter()
-        .filter(|own| !own.generated && !slice.columns.iter().any(|column| column.name == own.column.name))
-        .collect();
+        .filter(|own| !slice.columns.iter().any(|column| column.name == own.column.name))
+        .partition(|own| own.generated);
     if let Some(own) = others.iter().find(|own| !own.column.nullable && !own.has_default) {
         return Err(drift(format!(
             "column {:?} is NOT NULL on the replica, has no default, and the feed does not carry it; \
@@ -119,8 +121,16 @@ pub fn target(slice: &Slice, relation: &Relation, manifest: &Manifest) -> Result
         )));
     }
     if let Some(time) = &slice.time {
-        if !slice.columns.iter().any(|column| column.name == time.column) {
+        let Some(column) = slice.columns.iter().find(|column| column.name == time.column) else {
             return Err(drift(format!("the feed does not carry its time column {:?}", time.column)));
+        };
+        if !time.kind.is_of(column) {
+            return Err(drift(format!(
+                "the feed reads its time column {:?}, which is {}, as {}",
+                time.column,
+                type_words(column),
+                time.kind.word()
+            )));
         }
         if !time.fit(manifest.day, manifest.window) {
             return Err(drift(format!(
@@ -149,7 +159,11 @@ pub fn target(slice: &Slice, relation: &Relation, manifest: &Manifest) -> Result
         key,
         time: slice.time.clone(),
         absence: if is_time && !slice.filtered { Absence::Proven } else { Absence::Unknown },
-        other_columns: if others.is_empty() { OtherColumns::None } else { OtherColumns::Some },
+        other_columns: match (others.is_empty(), generated.is_empty()) {
+            (true, true) => OtherColumns::None,
+            (true, false) => OtherColumns::Generated,
+            (false, _) => OtherColumns::Some,
+        },
     })
 }
 

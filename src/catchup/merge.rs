@@ -98,7 +98,8 @@ impl<'a> Stage<'a> {
     }
 
     /// Writes the staged values over rows of the same key that differ, wherever they are now; where `limit` holds only
-    /// if given. `None` when the key, and what an UPDATE cannot change, is all there is.
+    /// if given. `None` when the key, and what an UPDATE cannot change, is all there is. Answers with two counts: the rows
+    /// that were changed, and those that were to be.
     ///
     /// Rows are compared by their images (`*<>`): every type has one, and equal numbers of different scale differ. Of
     /// the key's columns those are compared and written that can be equal without being the same. Columns that no
@@ -117,14 +118,19 @@ impl<'a> Stage<'a> {
             format!("row({})::pg_catalog.record", columns.join(", "))
         };
         let limit = limit.map(|limit| format!(" and ({limit})")).unwrap_or_default();
-        Some(format!(
-            "update {} as present set {} from {} as staged where {} and {} operator(pg_catalog.*<>) {}{limit}",
-            self.target.table,
-            assignments.join(", "),
-            self.name,
+        let (table, name) = (&self.target.table, &self.name);
+        let differ = format!(
+            "{} and {} operator(pg_catalog.*<>) {}{limit}",
             equal(&self.target.key, "present", "staged"),
             row("present"),
             row("staged"),
+        );
+        // Both see the table as it was before.
+        Some(format!(
+            "with changed as (update {table} as present set {} from {name} as staged where {differ} returning 1) \
+             select (select pg_catalog.count(*) from changed)::text, \
+             (select pg_catalog.count(*) from {table} as present, {name} as staged where {differ})::text",
+            assignments.join(", "),
         ))
     }
 
@@ -183,17 +189,24 @@ impl<'a> Stage<'a> {
 
     /// Inserts staged rows whose key is not there.
     pub fn insert_new(&self) -> String {
+        format!(
+            "{} where not exists (select from {} as present where {})",
+            self.insert_all(),
+            self.target.table,
+            equal(&self.target.key, "present", "staged")
+        )
+    }
+
+    /// Inserts all staged rows.
+    pub fn insert_all(&self) -> String {
         let columns: Vec<String> =
             self.target.columns.iter().map(|name| format!("staged.{}", quote_identifier(name))).collect();
         format!(
-            "insert into {} ({}) overriding system value select {} from {} as staged \
-             where not exists (select from {} as present where {})",
+            "insert into {} ({}) overriding system value select {} from {} as staged",
             self.target.table,
             list(&self.target.columns),
             columns.join(", "),
-            self.name,
-            self.target.table,
-            equal(&self.target.key, "present", "staged")
+            self.name
         )
     }
 

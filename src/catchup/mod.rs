@@ -4,11 +4,12 @@
 //! against the replica's tables (pure); [`ledger`] is the replica's record; [`adopt`] looks at windows met for the
 //! first time, [`guards`] at what could get in the way, [`partitions`] at where rows will go, [`shape`] at the order of
 //! tables, [`continuity`] at replicas that were filled some other way; [`replica`] refuses one that takes no writes;
-//! [`fetch`] brings verified rows; [`merge`] words the statements (pure); [`apply`] runs one transaction; [`create`] makes
-//! missing tables; [`report`] tells.
+//! [`fetch`] brings verified rows; [`merge`] words the statements (pure); [`apply`] runs one transaction; [`conflict`]
+//! explains what it is refused for; [`create`] makes missing tables; [`report`] tells.
 
 pub mod adopt;
 pub mod apply;
+mod conflict;
 mod continuity;
 pub mod create;
 pub mod fetch;

@@ -11,7 +11,8 @@ use tokio::task::spawn_blocking;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
-use super::apply::{Applier, Extra, PendingDay, is_foreign_key_violation, is_unique_violation};
+use super::apply::{Applier, Direct, Extra, PendingDay};
+use super::conflict::{explain, is_foreign_key_violation, is_late, is_unique_violation};
 use super::ledger::{self, KnownHead, Ledger};
 use super::matching::{self, Drift, Target};
 use super::plan::{self, Accepted, Pending, Request};
@@ -147,6 +148,7 @@ pub async fn run(
         ledger,
         shape,
         extra: options.extra,
+        direct: Direct::Allowed,
         progress: progress.clone(),
     };
     applier = continuity::check(applier, &pending, options.request, &report.created).await?;
@@ -206,12 +208,19 @@ async fn apply_batches(
             batches.push_front(joined);
             continue;
         }
+        let late = |error: &anyhow::Error| is_unique_violation(error) && is_late(error);
+        if applier.direct == Direct::Allowed && outcome.as_ref().is_err_and(late) {
+            applier.direct = Direct::Avoided;
+            batches.push_front(batch);
+            continue;
+        }
+        applier.direct = Direct::Allowed;
         let only_doubts = batch.iter().all(|day| applier.is_only_in_doubt(day));
         if only_doubts && outcome.as_ref().is_err_and(is_foreign_key_violation) {
             tracing::warn!("{names}: rows point to rows of a day that is not published as it is now; they wait for it");
             continue;
         }
-        let applied = outcome.with_context(|| format!("cannot apply {names}")).map_err(explain_conflict)?;
+        let applied = outcome.with_context(|| format!("cannot apply {names}")).map_err(explain)?;
         for day in batch {
             let day = DayReport::applied(&day.manifest, &applied);
             applier.progress.suspend(|| tracing::info!("{}", day.line()));
@@ -252,39 +261,6 @@ pub(crate) fn check_published(feed: &Feed, accepted: &Accepted) -> Result<(), Fa
     }
 }
 
-/// Constraints, partitions and types of the replica that refuse rows of the feed. A unique index that is no key of the
-/// merge is checked row by row, unless its constraint can be deferred.
-fn explain_conflict(error: anyhow::Error) -> anyhow::Error {
-    let code = error.chain().find_map(|cause| cause.downcast_ref::<PgError>()?.code()).unwrap_or_default();
-    let (meaning, next) = match code {
-        _ if is_unique_violation(&error) => (
-            "a row of the replica's own holds the value, or rows exchanged theirs",
-            "remove the replica's own row; for exchanged values add the constraint again as DEFERRABLE",
-        ),
-        _ if is_foreign_key_violation(&error) => (
-            "a foreign key of the replica refuses rows of the feed",
-            "for tables or rows that point at each other: alter table … alter constraint … deferrable; otherwise load the \
-             rows that are pointed to, or drop the foreign key",
-        ),
-        _ if code.starts_with("23") => (
-            "a constraint or partition of the replica refuses rows of the feed",
-            "change the constraint on the replica to what the source allows, or make the partition, then run again",
-        ),
-        // Labels of an enumeration, lengths, ranges, encodings.
-        _ if code.starts_with("22") => (
-            "a type of the replica does not take a value of the feed",
-            "change the type on the replica to what it is on the source, then run again",
-        ),
-        "53200" => (
-            "the replica ran out of room for locks",
-            "raise max_locks_per_transaction on the replica and restart it, then run again",
-        ),
-        _ => return error,
-    };
-    let class = if code == "53200" { Class::Transient } else { Class::Drift };
-    Failure::new(class, format!("{error:#}")).meaning(format!("nothing of it was applied: {meaning}")).next(next).into()
-}
-
 pub(crate) fn check_dataset(feed: &Feed, config: &Config) -> Result<(), Failure> {
     if feed.dataset == config.dataset {
         return Ok(());
@@ -297,7 +273,6 @@ pub(crate) fn check_dataset(feed: &Feed, config: &Config) -> Result<(), Failure>
     .next("check dataset and store.url in the configuration"))
 }
 
-/// Refuses a replica that takes no writes, or is too old.
 /// One catchup per replica and feed at a time; the lock lives as long as the session. The server may take a moment to
 /// notice that the session of a run that has just ended is gone.
 async fn lock_replica(session: &mut Session, feed: &Feed) -> anyhow::Result<()> {

@@ -93,7 +93,11 @@ impl RowFormat {
                 tally.rows += 1;
                 start = end + 1;
             }
-            return if start == rows.len() { Ok(tally) } else { Err(NotARow { row: tally.rows + 1, problem: CUT }) };
+            return if start == rows.len() {
+                Ok(tally)
+            } else {
+                Err(NotARow { row: tally.rows + 1, problem: NO_LINE })
+            };
         }
         let mut rest = rows;
         while !rest.is_empty() {
@@ -109,7 +113,7 @@ impl RowFormat {
     /// The length of the row that `bytes` begins with, its line end included.
     fn row_end(&self, bytes: &[u8]) -> Result<usize, &'static str> {
         match self.format {
-            SliceFormat::Text => memchr(b'\n', bytes).map(|end| end + 1).ok_or(CUT),
+            SliceFormat::Text => memchr(b'\n', bytes).map(|end| end + 1).ok_or(NO_LINE),
             SliceFormat::Csv => csv_row_end(bytes).ok_or(CUT),
             SliceFormat::Binary => binary_row_end(bytes, self.columns),
         }
@@ -124,6 +128,7 @@ impl RowFormat {
     }
 }
 
+const NO_LINE: &str = "is not one line of COPY's text format";
 const CUT: &str = "does not end";
 const SEVERAL: &str = "came together with another one";
 
@@ -202,7 +207,7 @@ impl Messages {
     pub(super) fn row<'m>(&mut self, message: &'m [u8]) -> Result<Option<&'m [u8]>, NotARow> {
         if self.format.format == SliceFormat::Text {
             self.rows += 1;
-            return if message.ends_with(b"\n") { Ok(Some(message)) } else { Err(self.wrong(CUT)) };
+            return if message.ends_with(b"\n") { Ok(Some(message)) } else { Err(self.wrong(NO_LINE)) };
         }
         self.other_row(message)
     }

@@ -10,6 +10,7 @@ files = sys.argv[1:]
 
 # Nothing is said of the columns: names, types and what is NULL are found by DuckDB itself.
 guessed = duckdb.sql("select * from read_csv(?, header = true)", params=[files])
+guessed_rows = duckdb.sql("select count(*) from read_csv(?, header = true)", params=[files]).fetchall()[0][0]
 
 # As docs/format.md says: an empty field is NULL, an empty field in quotes is an empty text.
 exact = duckdb.sql(
@@ -23,7 +24,7 @@ json.dump(
     {
         "versions": {"duckdb": duckdb.__version__, "pandas": pandas.__version__},
         "types": dict(zip(guessed.columns, map(str, guessed.types))),
-        "guessed_rows": guessed.aggregate("count(*)").fetchone()[0],
+        "guessed_rows": guessed_rows,
         "columns": exact.columns,
         "duckdb": exact.fetchall(),
         "pandas_columns": list(frame.columns),

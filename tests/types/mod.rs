@@ -62,19 +62,20 @@ enum Binary {
 /// How many columns and values arrived, by format.
 type Counts = BTreeMap<&'static str, (usize, usize)>;
 
-/// The types of a schema, or of an extension, as one side has them.
+/// A type as one side has it.
 struct TypeRow {
     name: String,
     schema: String,
     /// The name of the element where it is an array.
     element: Option<String>,
+    /// The function that sends its values; `None` also where that takes no such value (refcursor has text's).
     send: Option<String>,
 }
 
 fn types(database: &Database, condition: &str) -> Vec<TypeRow> {
     let listed = database.psql(&format!(
         "SELECT t.typname, n.nspname, e.typname,
-                CASE WHEN e.oid IS NULL OR e.typsend <> 0 THEN format('%I.%I', s.nspname, p.proname) END
+                CASE WHEN p.oid IS NOT NULL AND (e.oid IS NULL OR e.typsend <> 0) AND t.typname <> 'refcursor' THEN format('%I.%I', s.nspname, p.proname) END
          FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
          LEFT JOIN pg_proc p ON p.oid = t.typsend LEFT JOIN pg_namespace s ON s.oid = p.pronamespace
          LEFT JOIN pg_type e ON e.typarray = t.oid
@@ -223,7 +224,8 @@ fn round_trip(hint: &str, schema: &str, columns: &[Column]) -> Counts {
                 let named = refused.stderr.contains(&format!("column {:?} of type", column.name));
                 assert_eq!(named, column.binary == Binary::Refused, "{} {}\n{refused}", column.name, column.sql);
             }
-            let list: Vec<String> = carried.iter().map(|column| format!("'\"{}\"'", column.name)).collect();
+            let list: Vec<String> =
+                carried.iter().map(|column| format!("'{}'", quote_identifier(&column.name))).collect();
             scene.configure(&table(&format!("columns = [\"id\", \"at\", {}]", list.join(", "))));
         }
         let expected = shown(&source, &carried);

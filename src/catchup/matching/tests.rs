@@ -150,7 +150,7 @@ fn extra_columns_of_the_replica_must_be_able_to_fill_themselves() {
     for (column, others) in [
         (extra(true, false, false), OtherColumns::Some),
         (extra(false, true, false), OtherColumns::Some),
-        (extra(false, false, true), OtherColumns::None),
+        (extra(false, false, true), OtherColumns::Generated),
     ] {
         let (manifest, mut relation) = fitting();
         relation.columns.push(column);

@@ -62,12 +62,19 @@ fn only_rows_within_the_windows_are_deleted_for_being_absent() {
 fn an_update_writes_what_differs_and_nothing_else() {
     let target = target(&["id", "a", "b"], &["id"]);
     let stage = Stage::new(&target, 0, Ranks::Several);
-    let expected = "update \"public\".\"t\" as present set \"a\" = staged.\"a\", \"b\" = staged.\"b\" \
-                    from pg_temp.\"pgslice_stage_0\" as staged where present.\"id\" = staged.\"id\" \
-                    and row(present.\"a\", present.\"b\")::pg_catalog.record operator(pg_catalog.*<>) \
-                    row(staged.\"a\", staged.\"b\")::pg_catalog.record";
-    assert_eq!(stage.update_changed(None).as_deref(), Some(expected));
-    assert_eq!(stage.update_changed(Some("w")), Some(format!("{expected} and (w)")));
+    let differ = "present.\"id\" = staged.\"id\" \
+                  and row(present.\"a\", present.\"b\")::pg_catalog.record operator(pg_catalog.*<>) \
+                  row(staged.\"a\", staged.\"b\")::pg_catalog.record";
+    let counted = |differ: &str| {
+        format!(
+            "with changed as (update \"public\".\"t\" as present set \"a\" = staged.\"a\", \"b\" = staged.\"b\" \
+             from pg_temp.\"pgslice_stage_0\" as staged where {differ} returning 1) \
+             select (select pg_catalog.count(*) from changed)::text, (select pg_catalog.count(*) \
+             from \"public\".\"t\" as present, pg_temp.\"pgslice_stage_0\" as staged where {differ})::text"
+        )
+    };
+    assert_eq!(stage.update_changed(None), Some(counted(differ)));
+    assert_eq!(stage.update_changed(Some("w")), Some(counted(&format!("{differ} and (w)"))));
 }
 
 #[test]

@@ -31,6 +31,8 @@ fn hold(ledger: &mut Ledger, entry: &DayEntry) {
             manifest_sha256: entry.manifest.sha256.clone(),
             rows_digest: RowsDigest::default(),
             format: SliceFormat::Text,
+            columns: String::new(),
+            time_column: String::new(),
             rows: 10,
             taken: taken("7", 1, 0),
             table_oid: OID,
