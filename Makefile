@@ -28,8 +28,8 @@ test: tools
 OF_ONE_STORE := bucket check:: connections:: csv_readers:: harness:: hostile_defaults:: http_ majors:: pg:: pool readme:: \
     s3_server shapes:: store:: topologies:: types:: web::
 
-# Every release from 13 to 18 as source and as replica of every other, see docs/postgres.md: about half an hour on two
-# cores. Some of them: make test-matrix ONLY="13 16"
+# Every release from 13 to 18 as source and as replica of every other, see docs/postgres.md. Some of them:
+# make test-matrix ONLY="13 16"
 test-matrix: tools
 	tests/matrix/run $(ONLY)
 

@@ -2,6 +2,7 @@
 -- for a table that has none.
 -- $1 oid[]: the relations.
 -- `key_column`: the column that it is partitioned by, if that is one column and no expression.
+-- `access_method` and `tablespace`: those that the parent names for partitions that are yet to be made.
 select
     p.partrelid as parent,
     pn.nspname::text as parent_schema,
@@ -13,6 +14,8 @@ select
         where p.partnatts = 1 and a.attrelid = p.partrelid and a.attnum = p.partattrs[0]
     ) as key_column,
     pg_catalog.pg_get_partkeydef(p.partrelid) as key_definition,
+    m.amname::text as access_method,
+    s.spcname::text as tablespace,
     c.oid as partition,
     n.nspname::text as schema,
     c.relname::text as name,
@@ -21,6 +24,8 @@ select
 from pg_catalog.pg_partitioned_table p
 join pg_catalog.pg_class pc on pc.oid = p.partrelid
 join pg_catalog.pg_namespace pn on pn.oid = pc.relnamespace
+left join pg_catalog.pg_am m on m.oid = pc.relam
+left join pg_catalog.pg_tablespace s on s.oid = pc.reltablespace
 left join pg_catalog.pg_inherits i on i.inhparent = p.partrelid
 left join pg_catalog.pg_class c on c.oid = i.inhrelid
 left join pg_catalog.pg_namespace n on n.oid = c.relnamespace

@@ -18,8 +18,8 @@ pub const FORMAT: u32 = 1;
 pub const MAX_BYTES: u64 = 256 << 20;
 /// The largest raw size of a frame that holds more than one row.
 pub const FRAME_RAW_BYTES: u64 = 8 << 20;
-/// The largest raw size of any frame: one row is at most 1 GiB of PostgreSQL text, escaped to at most twice that.
-const MAX_FRAME_RAW_BYTES: u64 = 2 << 30;
+/// The largest raw size of any frame: PostgreSQL builds a row of a COPY in one buffer, which is smaller than this.
+const MAX_FRAME_RAW_BYTES: u64 = 1 << 30;
 
 /// Whether anything open could still add rows to the day when it was exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -60,7 +60,7 @@ impl Taken {
     /// Orders two reads: by snapshot within one system identifier and timeline, otherwise by time.
     pub fn order(&self, other: &Taken) -> std::cmp::Ordering {
         let comparable = self.system_identifier == other.system_identifier && self.timeline == other.timeline;
-        if comparable && let (Some(own), Some(others)) = (horizon(&self.snapshot), horizon(&other.snapshot)) {
+        if comparable && let (Some(own), Some(others)) = (horizon(self), horizon(other)) {
             return own.cmp(&others).then(self.exported_at.cmp(&other.exported_at));
         }
         self.exported_at.cmp(&other.exported_at)
@@ -68,12 +68,14 @@ impl Taken {
 }
 
 impl Taken {
-    /// Is it sure that fewer transactions had ended when this was read than when `other` was? Never across systems or
-    /// timelines. The list of those still running is not looked at: a standby has none.
+    /// Had fewer transactions ended when this was read than when `other` was? Never across systems or timelines. The
+    /// newest transaction does not tell alone, as an older one may have ended last; the position in the log does. The
+    /// list of those still running is not looked at: a standby has none.
     pub fn saw_less_than(&self, other: &Taken) -> bool {
         let comparable = self.system_identifier == other.system_identifier && self.timeline == other.timeline;
-        let ended = |taken: &Taken| horizon(&taken.snapshot).map(|(xmax, ..)| xmax);
-        comparable && ended(self).zip(ended(other)).is_some_and(|(own, others)| own < others)
+        let less = |own: Option<u64>, others: Option<u64>| own.zip(others).is_some_and(|(own, others)| own < others);
+        let ended = |taken: &Taken| horizon(taken).map(|(xmax, ..)| xmax);
+        comparable && (less(ended(self), ended(other)) || less(log_position(&self.lsn), log_position(&other.lsn)))
     }
 }
 
@@ -81,10 +83,10 @@ impl Taken {
 /// system and timeline keep the order of their snapshots, and merge with those of another by the latest time so far.
 /// Stable.
 pub fn in_order_read<T>(mut items: Vec<T>, taken: impl Fn(&T) -> &Taken) -> Vec<T> {
-    let line = |taken: &Taken| (taken.system_identifier.clone(), taken.timeline, horizon(&taken.snapshot).is_some());
+    let line = |taken: &Taken| (taken.system_identifier.clone(), taken.timeline, horizon(taken).is_some());
     items.sort_by_cached_key(|item| {
         let taken = taken(item);
-        (line(taken), horizon(&taken.snapshot), taken.exported_at)
+        (line(taken), horizon(taken), taken.exported_at)
     });
     let mut latest = None;
     let mut placed: Vec<(DateTime<Utc>, T)> = Vec::with_capacity(items.len());
@@ -101,13 +103,32 @@ pub fn in_order_read<T>(mut items: Vec<T>, taken: impl Fn(&T) -> &Taken) -> Vec<
     placed.into_iter().map(|(_, item)| item).collect()
 }
 
-/// What grows from snapshot to snapshot: xmax, then xmin, then the shrinking set of those still running.
-fn horizon(snapshot: &str) -> Option<(u64, u64, std::cmp::Reverse<usize>)> {
-    let mut fields = snapshot.splitn(3, ':');
+/// xmax, xmin, the position in the log, how many were still running.
+type Horizon = (u64, u64, Option<u64>, std::cmp::Reverse<usize>);
+
+/// What grows from snapshot to snapshot: xmax, then xmin, then the log, then the shrinking set of those still running,
+/// which is empty on a standby and comes last for that.
+fn horizon(taken: &Taken) -> Option<Horizon> {
+    let mut fields = taken.snapshot.splitn(3, ':');
     let xmin = fields.next()?.parse().ok()?;
     let xmax = fields.next()?.parse().ok()?;
-    let running = fields.next().unwrap_or("");
-    Some((xmax, xmin, std::cmp::Reverse(running.split(',').filter(|xid| !xid.is_empty()).count())))
+    let running = fields.next().unwrap_or("").split(',').filter(|xid| !xid.is_empty()).count();
+    Some((xmax, xmin, log_position(&taken.lsn), std::cmp::Reverse(running)))
+}
+
+/// A position in the write-ahead log, two halves in hexadecimal, as its number of bytes; `None` for what is none.
+///
+/// Where a record ended with its page, a primary tells the place behind the next page's header, a standby that page's
+/// beginning. Both mean the same, and count as the beginning. Sizes are those that PostgreSQL is built with by default.
+fn log_position(lsn: &str) -> Option<u64> {
+    const PAGE_BYTES: u64 = 8 << 10;
+    const SEGMENT_BYTES: u64 = 16 << 20;
+    let half = |digits: &str| u32::from_str_radix(digits, 16).ok().map(u64::from);
+    let (high, low) = lsn.split_once('/')?;
+    let place = (half(high)? << 32) | half(low)?;
+    let header_bytes = if place % SEGMENT_BYTES < PAGE_BYTES { 40 } else { 24 };
+    let within_page = place % PAGE_BYTES;
+    Some(if within_page == header_bytes { place - within_page } else { place })
 }
 
 /// One revision of one day.

@@ -39,10 +39,12 @@ pub fn index_html(feed: &Feed) -> String {
         {missing}\
         <h2>Catching up</h2>\n\
         <p>Put the address of this folder into <code>pgslice.toml</code> as <code>url</code> of <code>[store]</code>, \
-        your database as that of <code>[replica]</code>, and the tables you accept; or load a part by hand, its \
-        columns in the order of the day's manifest:</p>\n\
+        your database as that of <code>[replica]</code>, and the tables you accept; or load a part by hand, in the way \
+        of its name's end, its columns in the order of the day's manifest:</p>\n\
         <pre>pgslice catchup\n\
-        zstd -dc PART.copy.zst | psql -c '\\copy TABLE (COLUMNS) from stdin'</pre>\n\
+        zstd -dc PART.copy.zst | psql -c '\\copy TABLE (COLUMNS) from stdin'\n\
+        zstd -dc PART.csv.zst | psql -c '\\copy TABLE (COLUMNS) from stdin with (format csv, header)'\n\
+        zstd -dc PART.bin.zst | psql -c '\\copy TABLE (COLUMNS) from stdin with (format binary)'</pre>\n\
         <h2>Days</h2>\n\
         <table>\n\
         <thead><tr><th>day</th><th>revision</th><th>state</th><th class=\"n\">rows</th><th class=\"n\">size</th>\
@@ -115,6 +117,16 @@ mod tests {
         assert!(page.contains("Missing: 2024-05-02."));
         assert!(page.contains("<pre>pgslice catchup\nzstd -dc "));
         assert!(!index_html(&feed_of(&[])).contains("Missing"));
+    }
+
+    #[test]
+    fn parts_of_every_format_have_a_line_that_loads_them() {
+        let page = page();
+        for (suffix, options) in [("copy", ""), ("csv", " with (format csv, header)"), ("bin", " with (format binary)")]
+        {
+            let line = format!("zstd -dc PART.{suffix}.zst | psql -c '\\copy TABLE (COLUMNS) from stdin{options}'");
+            assert!(page.lines().any(|shown| shown.trim_end_matches("</pre>") == line), "{line}\n{page}");
+        }
     }
 
     #[test]

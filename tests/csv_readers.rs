@@ -116,3 +116,25 @@ fn a_slice_without_rows_is_a_table_with_its_columns() {
         (&json!(["id", "at", "t", "j", "a", "b"]), &seen["columns"])
     );
 }
+
+#[test]
+fn a_null_of_a_slice_of_one_column_is_a_row_although_its_line_is_empty() {
+    let database = cluster::source().create_database("csv");
+    database.psql("CREATE TABLE tag (name text); INSERT INTO tag VALUES ('a'), (NULL), (''), ('z'), (NULL)");
+    let scene = Scene::new("[[table]]\nname = \"tag\"\nrows = \"all\"\nformat = \"csv\"\n").source(&database);
+    scene.pgslice(&["export", "--date", DAY]).exits(0);
+    let seen = read(&scene, &Published::by(&scene), "public.tag");
+    let values = |reader: &str| {
+        let mut values: Vec<Option<String>> = serde_json::from_value::<Vec<Vec<Option<String>>>>(seen[reader].clone())
+            .expect("a list of rows")
+            .into_iter()
+            .flatten()
+            .collect();
+        values.sort();
+        values
+    };
+    let text = |value: &str| Some(value.to_owned());
+    assert_eq!(values("duckdb"), [None, None, text(""), text("a"), text("z")]);
+    assert_eq!(values("pandas"), [text(""), text(""), text(""), text("a"), text("z")]);
+    assert_eq!(seen["guessed_rows"], 5);
+}

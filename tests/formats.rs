@@ -295,8 +295,8 @@ fn binary_rows_go_into_tables_with_columns_that_cannot_be_received() {
                   CREATE TABLE keyless (at timestamptz NOT NULL, body bytea)";
     let replica = "CREATE TABLE keyed (acl aclitem DEFAULT 'postgres=r/postgres', id int PRIMARY KEY,
                        at timestamptz NOT NULL, body bytea, double int GENERATED ALWAYS AS (id * 2) STORED);
-                   CREATE FUNCTION none(timestamptz) RETURNS aclitem IMMUTABLE LANGUAGE sql AS 'SELECT NULL::aclitem';
-                   CREATE TABLE keyless (at timestamptz NOT NULL, body bytea, acl aclitem GENERATED ALWAYS AS (none(at)) STORED)";
+                   CREATE FUNCTION nobody(timestamptz) RETURNS aclitem IMMUTABLE LANGUAGE sql AS 'SELECT NULL::aclitem';
+                   CREATE TABLE keyless (at timestamptz NOT NULL, body bytea, acl aclitem GENERATED ALWAYS AS (nobody(at)) STORED)";
     let tables = format!("{}{}", timed("keyed", "binary"), timed("keyless", "binary"));
     let pair = Pair::with_empty_replica(source, &tables);
     pair.replica.psql(replica);

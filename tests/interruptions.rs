@@ -55,11 +55,17 @@ fn assert_whole_days(pair: &Pair) {
 fn killed_at_any_moment_it_leaves_whole_days_and_the_next_run_goes_on() {
     let pair = Pair::of_notes(8);
     pair.export_range("2024-05-01", "2024-05-08");
-    let started = Instant::now();
-    pair.catchup(&[]).exits(0);
-    let whole_run = started.elapsed();
+    let timed = || {
+        let started = Instant::now();
+        pair.catchup(&[]).exits(0);
+        started.elapsed()
+    };
+    let mut whole_run = timed();
     let mut cut_short = 0;
-    for step in 0..20 {
+    for (tried, step) in (0..20).cycle().take(100).enumerate() {
+        if tried >= 20 && cut_short >= 10 {
+            break;
+        }
         pair.replica.psql("TRUNCATE notes; DELETE FROM pgslice.ledger; DELETE FROM pgslice.feed");
         let running = pair.scene.spawn(&["catchup"]);
         thread::sleep(whole_run * step / 20);
@@ -67,11 +73,12 @@ fn killed_at_any_moment_it_leaves_whole_days_and_the_next_run_goes_on() {
         cut_short += usize::from(killed.code == 137);
         settled(&pair);
         assert_whole_days(&pair);
-        pair.catchup(&[]).exits(0);
+        // A machine that is shared is slower at times.
+        whole_run = whole_run.min(timed());
         pair.assert_equal("notes");
         assert_eq!(pair.ledger("day").lines().count(), 8);
     }
-    assert!(cut_short >= 10, "only {cut_short} of 20 runs were killed before their end");
+    assert!(cut_short >= 10, "only {cut_short} of 100 runs were killed before their end");
 }
 
 #[test]

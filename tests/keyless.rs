@@ -64,6 +64,24 @@ fn a_window_that_a_foreign_key_points_at_is_not_replaced() {
 }
 
 #[test]
+fn a_window_of_partitions_of_which_one_is_pointed_at_by_a_foreign_key_is_not_replaced() {
+    let pair = Pair::with_empty_replica("CREATE TABLE notes (id int, at timestamptz NOT NULL)", NOTES_TABLE);
+    pair.replica.psql(
+        "CREATE TABLE notes (id int, at timestamptz NOT NULL) PARTITION BY RANGE (at);
+         CREATE TABLE notes_may PARTITION OF notes FOR VALUES FROM ('2024-05-01 00:00+00') TO ('2024-06-01 00:00+00');
+         ALTER TABLE notes_may ADD UNIQUE (id);
+         CREATE TABLE stars (note int REFERENCES notes_may (id) ON DELETE CASCADE)",
+    );
+    pair.source.psql("INSERT INTO notes VALUES (1, '2024-05-01 01:00+00'), (2, '2024-05-01 02:00+00')");
+    pair.export("2024-05-01");
+    pair.catchup(&[]).exits(0);
+    pair.replica.psql("INSERT INTO stars VALUES (1)");
+    pair.source.psql("INSERT INTO notes VALUES (3, '2024-05-01 03:00+00')");
+    pair.export("2024-05-01");
+    refuses(&pair, "a foreign key points at it");
+}
+
+#[test]
 fn a_window_with_columns_of_the_replicas_own_is_not_replaced() {
     let pair = revised();
     pair.replica.psql("ALTER TABLE notes ADD seen boolean");

@@ -34,6 +34,29 @@ fn parents_come_before_children_and_only_those_that_are_pointed_to() {
 }
 
 #[test]
+fn a_foreign_key_of_a_partition_alone_makes_its_table_a_child_too() {
+    let pair = Pair::with_empty_replica(MAIL, MAIL_TABLES);
+    pair.source.psql(MAIL_ROWS);
+    pair.replica.psql(
+        "CREATE TABLE teams (id int PRIMARY KEY, name text);
+         CREATE TABLE users (id int PRIMARY KEY, name text, team int) PARTITION BY RANGE (id);
+         CREATE TABLE users_few PARTITION OF users FOR VALUES FROM (0) TO (1000);
+         ALTER TABLE users_few ADD FOREIGN KEY (team) REFERENCES teams;
+         CREATE TABLE mails (id int, at timestamptz NOT NULL, sender int NOT NULL, PRIMARY KEY (id, at, sender))
+             PARTITION BY RANGE (at);
+         CREATE TABLE mails_2024 PARTITION OF mails FOR VALUES FROM ('2024-01-01') TO ('2025-01-01')
+             PARTITION BY LIST (sender);
+         CREATE TABLE mails_2024_all PARTITION OF mails_2024 DEFAULT;
+         ALTER TABLE mails_2024_all ADD FOREIGN KEY (sender) REFERENCES users_few;",
+    );
+    pair.export_range("2024-05-01", "2024-05-03");
+    pair.catchup(&[]).exits(0);
+    pair.assert_equal("mails");
+    assert_eq!(rows(&pair.replica, "users"), "(1,ann,1)\n(2,bob,2)");
+    assert_eq!(rows(&pair.replica, "teams"), "(1,red)\n(2,blue)");
+}
+
+#[test]
 fn a_changed_reference_row_comes_with_the_next_day_that_points_to_it() {
     let pair = mail();
     pair.export_range("2024-05-01", "2024-05-02");
@@ -283,6 +306,40 @@ fn child_rows_that_went_with_a_moved_parent_come_back_with_it() {
     assert!(waiting.stderr.contains("they wait for it"), "{waiting}");
     assert_eq!(pair.replica.psql("SELECT id FROM children ORDER BY id"), "11\n13");
     assert!(pair.head().to_string().contains("\"revision\":2"));
+    pair.export("2024-05-02");
+    pair.catchup(&[]).exits(0);
+    pair.assert_equal("parents");
+    pair.assert_equal("children");
+    assert!(pair.catchup(&[]).exits(0).stdout.contains("nothing new"));
+}
+
+#[test]
+fn child_rows_that_went_by_way_of_a_table_of_the_replicas_own_come_back_too() {
+    let pair = Pair::new(
+        "CREATE TABLE parents (id int PRIMARY KEY, at timestamptz NOT NULL);
+         CREATE TABLE children (id int PRIMARY KEY, at timestamptz NOT NULL, parent int NOT NULL);",
+        "[[table]]\nname = \"parents\"\ntime-column = \"at\"
+         [[table]]\nname = \"children\"\ntime-column = \"at\"\n",
+    );
+    // Every parent has a row of the replica's own, to which its children belong.
+    pair.replica.psql(
+        "CREATE TABLE places (parent int PRIMARY KEY REFERENCES parents ON DELETE CASCADE);
+         CREATE FUNCTION make_place() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             INSERT INTO public.places VALUES (new.id) ON CONFLICT DO NOTHING; RETURN NULL; END $$;
+         CREATE TRIGGER make_place AFTER INSERT ON parents FOR EACH ROW EXECUTE FUNCTION make_place();
+         ALTER TABLE children ADD FOREIGN KEY (parent) REFERENCES places ON DELETE CASCADE",
+    );
+    pair.source.psql(
+        "INSERT INTO parents VALUES (1, '2024-05-01 01:00+00'), (2, '2024-05-01 02:00+00'), (3, '2024-05-02 01:00+00');
+         INSERT INTO children SELECT 10 + id, at, id FROM parents",
+    );
+    pair.export_range("2024-05-01", "2024-05-02");
+    pair.catchup(&[]).exits(0);
+    pair.source.psql("UPDATE parents SET at = at + interval '1 day' WHERE id = 2");
+    pair.export("2024-05-01");
+    let waiting = pair.catchup(&[]).exits(0);
+    assert!(waiting.stderr.contains("they wait for it"), "{waiting}");
+    assert_eq!(pair.replica.psql("SELECT id FROM children ORDER BY id"), "11\n13");
     pair.export("2024-05-02");
     pair.catchup(&[]).exits(0);
     pair.assert_equal("parents");

@@ -146,6 +146,34 @@ fn a_standby_that_is_behind_says_so_and_never_replaces_newer_rows() {
 }
 
 #[test]
+fn a_standby_that_has_not_replayed_an_older_transactions_late_commit_never_replaces_its_rows() {
+    let servers = Standby::of_notes(1);
+    servers.on_primary.psql(
+        "BEGIN; INSERT INTO notes VALUES (106, '2024-05-01 23:00Z', 'late'); PREPARE TRANSACTION 'old';
+         INSERT INTO notes VALUES (201, '2024-05-02 01:00Z', 'of a newer transaction')",
+    );
+    servers.catches_up();
+    // It is looked at before each record that is replayed.
+    servers.on_standby.psql("SELECT pg_wal_replay_pause()");
+    servers.on_primary.psql("COMMIT PREPARED 'old'");
+    let newest = "SELECT pg_snapshot_xmax(pg_current_snapshot())";
+    assert_eq!(servers.on_standby.psql(newest), servers.on_primary.psql(newest), "the newest does not tell");
+
+    let from_primary = Scene::in_folder(NOTES_TABLE).source(&servers.on_primary);
+    let published = Published::by(&from_primary);
+    from_primary.pgslice(&DAY).exits(0);
+    assert_eq!(published.days(), ["2024-05-01 r1 final 6"]);
+    let from_standby = Scene::in_folder(NOTES_TABLE).source(&servers.on_standby).reading(&from_primary);
+    let ran = from_standby.pgslice(&[&DAY[..], &["--accept-shrink", "--force"]].concat()).exits(5);
+    assert!(ran.stderr.contains("the standby has replayed the log up to"), "{ran}");
+    assert_eq!(published.days(), ["2024-05-01 r1 final 6"]);
+
+    servers.on_standby.psql("SELECT pg_wal_replay_resume()");
+    servers.catches_up();
+    assert_eq!(from_standby.pgslice(&DAY).exits(0).summary(), "scene: 1 unchanged");
+}
+
+#[test]
 fn what_a_standby_cancels_for_its_replay_is_read_again() {
     let primary = Cluster::start();
     let on_primary = primary.create_database("cancelled");

@@ -126,8 +126,9 @@ pub async fn create(client: &Client) -> Result<(), PgError> {
     if !exists(client).await? {
         return Ok(client.batch_execute(include_str!("../../sql/ledger.sql")).await?);
     }
-    let lacks = "select not exists (select from pg_catalog.pg_attribute \
-                 where attrelid = 'pgslice.ledger'::pg_catalog.regclass and attname = 'time_column')";
+    let lacks = "select count(*) < 3 from pg_catalog.pg_attribute \
+                 where attrelid = 'pgslice.ledger'::pg_catalog.regclass and not attisdropped \
+                 and attname in ('format', 'columns', 'time_column')";
     if client.query_one(lacks, &[]).await?.get(0) {
         client.batch_execute(include_str!("../../sql/ledger_columns.sql")).await?;
     }

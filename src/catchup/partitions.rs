@@ -15,7 +15,7 @@ use crate::config::CreatePartitions;
 use crate::day::Day;
 use crate::manifest::{Slice, TimeBounds, TimeKind};
 use crate::pg::catalog::{RelKind, Relation};
-use crate::pg::{PgError, quote_literal, quote_qualified};
+use crate::pg::{PgError, quote_identifier, quote_literal, quote_qualified};
 
 /// The longest identifier that PostgreSQL keeps whole, in bytes.
 const MAX_IDENTIFIER_BYTES: usize = 63;
@@ -36,6 +36,10 @@ pub struct Tree {
     pub strategy: Strategy,
     /// The same as PostgreSQL writes it after `PARTITION BY`.
     pub key_definition: String,
+    /// The access method that its partitions get, where it names one, which it can from release 17 on.
+    pub access_method: Option<String>,
+    /// The tablespace that its partitions get, where it is another than the database's.
+    pub tablespace: Option<String>,
     /// Its partitions.
     pub partitions: Vec<Partition>,
 }
@@ -291,6 +295,8 @@ pub async fn read(client: &Client, relations: &[Relation]) -> Result<Trees, PgEr
                 _ => Strategy::Other,
             },
             key_definition: row.get("key_definition"),
+            access_method: row.get("access_method"),
+            tablespace: row.get("tablespace"),
             partitions: Vec::new(),
         });
         if let Some(oid) = row.get("partition") {
@@ -409,13 +415,20 @@ async fn free_name(client: &Client, tree: &Tree, day: Day, names: &mut BTreeSet<
     anyhow::bail!("{MAX_NAMES} names for a partition of {} are taken", quote_qualified(&tree.schema, &tree.name))
 }
 
-/// Makes a table and attaches it: unlike `CREATE TABLE … PARTITION OF` that lets others read and write the parent
-/// meanwhile. Indexes, keys, triggers and identities come with attaching.
+/// Makes a table, stored as a partition of the parent would be, and attaches it: unlike `CREATE TABLE … PARTITION OF`
+/// that lets others read and write the parent meanwhile, as far as these locks of ATTACH do, which last until the
+/// transaction ends: ACCESS EXCLUSIVE on the parent's default partition, SHARE ROW EXCLUSIVE on tables that the parent's
+/// foreign keys point at. Indexes, keys, triggers and identities come with attaching.
 fn creation(tree: &Tree, name: &str, from: &str, to: &str) -> String {
     let parent = quote_qualified(&tree.schema, &tree.name);
+    let stored = |word: &str, name: &Option<String>| {
+        name.as_ref().map(|name| format!(" {word} {}", quote_identifier(name))).unwrap_or_default()
+    };
+    let (using, tablespace) = (stored("using", &tree.access_method), stored("tablespace", &tree.tablespace));
     format!(
         "create table {name} (like {parent} including all excluding identity excluding indexes excluding statistics \
-         excluding comments); alter table {parent} attach partition {name} for values from ({from}) to ({to})"
+         excluding comments){using}{tablespace}; \
+         alter table {parent} attach partition {name} for values from ({from}) to ({to})"
     )
 }
 

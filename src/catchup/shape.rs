@@ -10,7 +10,7 @@ use crate::pg::catalog::Relation;
 /// What the replica's catalogs say about the order of tables.
 #[derive(Debug, Clone, Default)]
 pub struct Shape {
-    /// Foreign keys between relations: (child, parent).
+    /// Foreign keys between relations: (child, parent). Some are of tables that nobody asked about, which deletes reach.
     pub foreign_keys: Vec<(u32, u32)>,
     /// Those of them that delete or change child rows when a parent row is deleted.
     pub cascades: Vec<(u32, u32)>,

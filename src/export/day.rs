@@ -124,7 +124,11 @@ impl Exporter {
         let day = candidate.day;
         let window = self.config.timezone.window(day);
         // A connection of its own: it holds the day's lock, and a failure ends this day only.
-        let client = self.unless_cancelled(self.source.own_client()).await.context("cannot connect to the source")?;
+        let client = match self.unless_cancelled(self.source.own_client()).await.context("cannot connect to the source")
+        {
+            Err(error) if standby::cancelled_for_replay(&error, false) => return Ok(Attempted::Cancelled(error)),
+            client => client?,
+        };
         let ready = self.unless_cancelled(self.make_ready(&client, day, window)).await;
         let Ready { facts, feed, published, settlement, snapshot } = match ready {
             Err(error) if standby::cancelled_for_replay(&error, false) => return Ok(Attempted::Cancelled(error)),
@@ -185,8 +189,8 @@ impl Exporter {
             .into());
         }
         let snapshot = Snapshot::take(client, &self.config.tables, &facts).await?;
-        if let Some(published) = published.as_ref().filter(|_| facts.standby.is_some()) {
-            standby::check_not_behind(published, &snapshot.taken)?;
+        if let (Some(published), Some(standby)) = (&published, &facts.standby) {
+            standby::check_not_behind(published, &snapshot.taken, standby)?;
         }
         Ok(Ready { facts, feed, published, settlement, snapshot })
     }

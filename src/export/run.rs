@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::day::{Change, Exporter, NewSource, Published};
 use super::plan::{self, Candidate, Request, Rules};
 use super::settle::{self, SourceFacts};
+use super::standby;
 use crate::config::Config;
 use crate::day::{Day, Window};
 use crate::error::{Class, Failure, class_of, describe};
@@ -120,8 +121,10 @@ pub async fn run(
     cancel: CancellationToken,
     progress: Progress,
 ) -> anyhow::Result<ExportReport> {
-    let facts =
-        cancel.run_until_cancelled(Box::pin(source_facts(&source))).await.unwrap_or(Err(PgError::Cancelled.into()))?;
+    let facts = cancel
+        .run_until_cancelled(Box::pin(standby::patiently(async || source_facts(&source).await)))
+        .await
+        .unwrap_or(Err(PgError::Cancelled.into()))?;
     let feed = head::create(&*store, &new_feed(&config, Utc::now())).await?;
     check_dataset(&feed, &config, &*store)?;
     let candidates = candidates(&config, Some(&feed), options.request, facts.now);
@@ -177,7 +180,7 @@ pub async fn plan(
     store: Option<&dyn Store>,
     request: Request,
 ) -> anyhow::Result<ExportReport> {
-    let facts = source_facts(source).await?;
+    let facts = standby::patiently(async || source_facts(source).await).await?;
     let mut feed = None;
     if let Some(store) = store {
         feed = head::read(store).await?.map(|(feed, _)| feed);

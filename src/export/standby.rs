@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 use crate::day::Day;
 use crate::error::{Class, Failure};
 use crate::manifest::{Manifest, Taken};
-use crate::pg::PgError;
+use crate::pg::{PgError, ServerRun};
+use crate::store::StoreError;
 
 /// How long to wait before a day is tried again whose reading was cancelled; after the last one it fails.
 pub const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
@@ -54,11 +55,13 @@ impl Standby {
 }
 
 /// Holds a snapshot of a standby against the published revision of the day: rows that are older than those would take
-/// their place.
+/// their place. `standby` was asked before the snapshot was taken, whose own position may be one that was replayed just
+/// after it.
 ///
 /// # Errors
 /// Class Transient when the standby has not come as far as the source had when the revision was read.
-pub fn check_not_behind(published: &Manifest, taken: &Taken) -> Result<(), Failure> {
+pub fn check_not_behind(published: &Manifest, taken: &Taken, standby: &Standby) -> Result<(), Failure> {
+    let taken = Taken { lsn: standby.replayed.clone().unwrap_or_else(|| taken.lsn.clone()), ..taken.clone() };
     if !taken.saw_less_than(&published.taken) {
         return Ok(());
     }
@@ -75,15 +78,45 @@ pub fn check_not_behind(published: &Manifest, taken: &Taken) -> Result<(), Failu
 
 /// Did a standby cancel what was being read, so that its replay could go on? It ends sessions that hold a snapshot or
 /// a lock and do nothing; `leader_is_gone` says so of the one that exported the snapshot, without which the others fail
-/// in many ways.
+/// in many ways. What the store or pgslice itself refuses has another cause, whatever became of the leader.
 pub fn cancelled_for_replay(error: &anyhow::Error, leader_is_gone: bool) -> bool {
     let code = error.chain().filter_map(|cause| cause.downcast_ref::<PgError>()).find_map(PgError::code);
     match code {
         Some(CANCELLED_FOR_REPLAY) => true,
         // The server is stopping: it is gone for longer than a conflict lasts.
         Some(code) if code.starts_with("57P") => false,
-        _ => leader_is_gone,
+        _ => leader_is_gone && may_come_of_the_leaders_end(error),
     }
+}
+
+/// Is it a failure of a server or of a connection to it, and of nothing else?
+fn may_come_of_the_leaders_end(error: &anyhow::Error) -> bool {
+    let mut of_a_server = false;
+    for cause in error.chain() {
+        if cause.is::<StoreError>() {
+            return false;
+        }
+        of_a_server |= match (cause.downcast_ref::<Failure>(), cause.downcast_ref::<PgError>()) {
+            (Some(failure), _) if !ServerRun::tells_apart(failure) => return false,
+            (Some(_), _) => true,
+            (None, problem) => problem.is_some_and(|problem| !matches!(problem, PgError::Cancelled)),
+        };
+    }
+    of_a_server
+}
+
+/// Asks a source, and once more after each of [`PAUSES`] if a standby cancels that.
+///
+/// # Errors
+/// Those of the last answer.
+pub async fn patiently<T>(mut ask: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    for pause in PAUSES {
+        match ask().await {
+            Err(error) if cancelled_for_replay(&error, false) => tokio::time::sleep(pause).await,
+            answer => return answer,
+        }
+    }
+    ask().await
 }
 
 /// The failure of a day whose reading was cancelled as often as it was tried.
@@ -141,13 +174,32 @@ mod tests {
         let published =
             Manifest { taken: Taken { snapshot: "740:745:740,742".into(), ..published.taken }, ..published };
         let here = |snapshot: &str| Taken { snapshot: snapshot.into(), ..published.taken.clone() };
-        let refusal = check_not_behind(&published, &here("740:744:")).expect_err("one transaction behind");
+        let as_far = Standby { replayed: Some(published.taken.lsn.clone()), ..standby(None, false) };
+        let check = |taken: &Taken| check_not_behind(&published, taken, &as_far);
+        let refusal = check(&here("740:744:")).expect_err("one transaction behind");
         assert_eq!(refusal.class, Class::Transient);
-        check_not_behind(&published, &here("745:745:")).expect("as far");
-        check_not_behind(&published, &here("740:746:")).expect("further");
+        check(&here("745:745:")).expect("as far");
+        check(&here("740:746:")).expect("further");
         let promoted = Taken { timeline: published.taken.timeline + 1, ..here("740:744:") };
-        check_not_behind(&published, &promoted).expect("another timeline is not comparable");
-        check_not_behind(&published, &here("?")).expect("nor is what cannot be read");
+        check(&promoted).expect("another timeline is not comparable");
+        check(&here("?")).expect("nor is what cannot be read");
+    }
+
+    #[test]
+    fn a_revision_is_not_replaced_from_before_an_older_transactions_late_commit() {
+        let day = fixtures::day("2024-05-01");
+        let (_, published) = fixtures::manifest(day, 1, crate::manifest::State::Final, "00000001", [None; 3]);
+        let taken =
+            |snapshot: &str, lsn: &str| Taken { snapshot: snapshot.into(), lsn: lsn.into(), ..published.taken.clone() };
+        let published = Manifest { taken: taken("794:794:", "0/3000148"), ..published.clone() };
+        let replayed = |lsn: &str| Standby { replayed: Some(lsn.into()), ..standby(None, false) };
+        let refusal = check_not_behind(&published, &taken("792:794:", "0/3000060"), &replayed("0/3000060"))
+            .expect_err("xmax is the same, and 792 has not ended here");
+        assert_eq!(refusal.class, Class::Transient);
+        assert!(refusal.what.contains("replayed the log up to 0/3000060"), "{refusal}");
+        check_not_behind(&published, &taken("792:794:", "0/3000148"), &replayed("0/3000060"))
+            .expect_err("the commit was replayed after the snapshot");
+        check_not_behind(&published, &taken("794:794:", "0/3000148"), &replayed("0/3000148")).expect("as far");
     }
 
     #[test]
@@ -155,5 +207,20 @@ mod tests {
         let failed = anyhow::Error::new(PgError::Broken).context("slice");
         assert!(!cancelled_for_replay(&failed, false));
         assert!(cancelled_for_replay(&failed, true), "whatever its workers say when the leader is gone");
+    }
+
+    #[test]
+    fn what_a_store_or_a_rule_refuses_is_not_tried_again_because_the_leader_is_gone() {
+        let denied = StoreError::Denied { what: "write a part".into(), source: anyhow::anyhow!("403") };
+        let shrinks = Failure::new(Class::Integrity, "the slice would lose rows");
+        for refused in [
+            anyhow::Error::new(denied).context("cannot write a part"),
+            shrinks.into(),
+            Failure::new(Class::Transient, "a table is locked on the source").into(),
+            PgError::Cancelled.into(),
+            anyhow::anyhow!("the session of a worker is lost"),
+        ] {
+            assert!(!cancelled_for_replay(&refused, true), "{refused:#}");
+        }
     }
 }

@@ -27,6 +27,49 @@ mod order {
         assert!(taken("9:9:", 9).order(&taken("10:10:", 1)).is_lt(), "numbers, not texts");
     }
 
+    fn at(snapshot: &str, lsn: &str) -> Taken {
+        Taken { lsn: lsn.into(), ..taken(snapshot, 1) }
+    }
+
+    #[test]
+    fn of_equal_bounds_the_position_in_the_log_decides_before_the_running_of_which_a_standby_has_none() {
+        let (standby, primary) = (at("792:794:", "0/9FFFFFF8"), at("792:794:792", "0/A0000060"));
+        assert!(standby.order(&primary).is_lt());
+        assert!(primary.order(&standby).is_gt());
+        assert!(at("792:794:", "1/0").order(&at("792:794:", "0/FFFFFFF8")).is_gt(), "numbers, not texts");
+        assert!(at("792:795:", "0/1").order(&at("792:794:", "0/2")).is_gt(), "snapshots come first");
+        let sorted = in_order_read(vec![primary.clone(), standby.clone()], |taken| taken);
+        assert_eq!(sorted, [standby, primary]);
+    }
+
+    #[test]
+    fn whoever_stands_before_an_older_transactions_late_end_has_seen_less() {
+        let (paused, primary) = (at("792:794:", "0/3000060"), at("794:794:", "0/3000148"));
+        assert!(paused.saw_less_than(&primary));
+        assert!(!primary.saw_less_than(&paused));
+        assert!(!at("792:794:", "0/3000148").saw_less_than(&primary), "as far in the log");
+        assert!(at("794:794:", "0/FFFFFFF8").saw_less_than(&at("794:794:", "1/0")), "numbers, not texts");
+        assert!(at("794:793:", "0/3000148").saw_less_than(&primary), "fewer transactions");
+        for unreadable in ["", "/", "x", "0", "0/x", "0/100000000", "-1/0"] {
+            assert!(!at("794:794:", unreadable).saw_less_than(&primary), "{unreadable:?}");
+            assert!(!primary.saw_less_than(&at("794:794:", unreadable)), "{unreadable:?}");
+        }
+        for other in [Taken { timeline: 2, ..paused.clone() }, Taken { system_identifier: "8".into(), ..paused }] {
+            assert!(!other.saw_less_than(&primary));
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_page_of_the_log_is_one_place_before_and_behind_the_next_pages_header() {
+        for (replayed, inserted) in [("0/3002000", "0/3002018"), ("0/4000000", "0/4000028"), ("1/0", "1/28")] {
+            assert!(!at("5:5:", replayed).saw_less_than(&at("5:5:", inserted)), "{replayed} {inserted}");
+        }
+        for (replayed, inserted) in [("0/3002000", "0/3002028"), ("0/3001FF8", "0/3002018"), ("0/4000000", "0/4000050")]
+        {
+            assert!(at("5:5:", replayed).saw_less_than(&at("5:5:", inserted)), "{replayed} {inserted}");
+        }
+    }
+
     #[test]
     fn reads_of_different_systems_are_ordered_by_time() {
         let other = Taken { system_identifier: "8".into(), ..taken("1:2:", 9) };
@@ -68,11 +111,13 @@ mod order {
     }
 
     prop_compose! {
-        fn any_taken()(system in 0..3_u8, timeline in 1..3_u32, xmax in 0..6_u64, readable in 0..4_u8, minute in 0..6_u32)
-            -> Taken
-        {
+        fn any_taken()(
+            system in 0..3_u8, timeline in 1..3_u32, xmax in 0..6_u64, lsn in 0..4_u8, readable in 0..4_u8,
+            minute in 0..6_u32,
+        ) -> Taken {
             let snapshot = if readable == 0 { "?".to_owned() } else { format!("{xmax}:{xmax}:") };
-            Taken { system_identifier: system.to_string(), timeline, ..taken(&snapshot, minute) }
+            let lsn = if lsn == 0 { "?".to_owned() } else { format!("0/{lsn}") };
+            Taken { system_identifier: system.to_string(), timeline, lsn, ..taken(&snapshot, minute) }
         }
     }
 
@@ -252,7 +297,7 @@ mod checks {
     }
 
     #[test]
-    fn a_frame_of_several_rows_ends_at_8_mib_and_one_of_a_single_row_at_2_gib() {
+    fn a_frame_of_several_rows_ends_at_8_mib_and_one_of_a_single_row_at_1_gib() {
         let at_limit = |raw_bytes, rows| {
             let mut manifest = sound();
             with_frames(&mut manifest, vec![frame(0, 40, raw_bytes, rows)]);
@@ -260,8 +305,8 @@ mod checks {
         };
         at_limit(8 << 20, 2).expect("at the limit");
         at_limit((8 << 20) + 1, 1).expect("one longer row");
-        at_limit(2 << 30, 1).expect("the longest row");
-        for (raw_bytes, rows) in [((8 << 20) + 1, 2), ((8 << 20) + 1, 0), ((2 << 30) + 1, 1), (u64::MAX, 1)] {
+        at_limit(1 << 30, 1).expect("the longest row");
+        for (raw_bytes, rows) in [((8 << 20) + 1, 2), ((8 << 20) + 1, 0), ((1 << 30) + 1, 1), (u64::MAX, 1)] {
             refused("the frame at byte 0 is larger than a frame may be", |manifest| {
                 with_frames(manifest, vec![frame(0, 40, raw_bytes, rows)]);
             });

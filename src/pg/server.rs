@@ -6,6 +6,8 @@ use super::error::PgError;
 use super::session::Session;
 use crate::error::{Class, Failure};
 
+/// What a [`Failure`] of [`ServerRun::check`] says.
+const APART: &str = "two connections reached two servers, or one that was restarted in between";
 const STARTED_SQL: &str = "select pg_catalog.pg_postmaster_start_time()::text";
 
 /// A run of a server, told from every other by the microsecond of its start. Behind one address there may be several,
@@ -31,9 +33,28 @@ impl ServerRun {
         if rows.first().and_then(|row| row.get(0)) == Some(self.0.as_str()) {
             return Ok(());
         }
-        Err(Failure::new(Class::Transient, "two connections reached two servers, or one that was restarted in between")
-            .meaning("a snapshot, a lock or a ledger of one server says nothing about another: nothing was done")
-            .next("run again; if it repeats, let the url name one server instead of a load balancer")
-            .into())
+        Err(apart().into())
+    }
+
+    /// Does the failure say that a session is connected to another?
+    pub fn tells_apart(failure: &Failure) -> bool {
+        failure.class == Class::Transient && failure.what == APART
+    }
+}
+
+fn apart() -> Failure {
+    Failure::new(Class::Transient, APART)
+        .meaning("a snapshot, a lock or a ledger of one server says nothing about another: nothing was done")
+        .next("run again; if it repeats, let the url name one server instead of a load balancer")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_its_own_failure_tells_two_servers_apart() {
+        assert!(ServerRun::tells_apart(&apart()));
+        assert!(!ServerRun::tells_apart(&Failure::new(Class::Transient, "a table is locked on the source")));
     }
 }

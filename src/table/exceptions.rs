@@ -30,6 +30,9 @@ const NUMBERS_OF_THINGS: [&str; 11] = [
     "regtype",
 ];
 
+/// Types of `pg_catalog` whose empty values PostgreSQL sends and does not receive.
+const EMPTY_UNRECEIVED: [&str; 3] = ["int2vector", "oidvector", "tsquery"];
+
 /// The columns whose type the format of their table cannot carry, each with what would mend it.
 pub fn exceptions(tables: &[SourceTable], types: &ColumnTypes) -> Vec<TableProblem> {
     each_column(tables, types, |part, format| {
@@ -92,6 +95,9 @@ fn exception(part: &TypePart, format: SliceFormat) -> Option<String> {
     }
     if is_among(part, &NUMBERS_OF_THINGS) {
         return Some(format!("the binary form of {name} is a number that means something else in another database"));
+    }
+    if is_among(part, &EMPTY_UNRECEIVED) {
+        return Some(format!("PostgreSQL sends empty values of {name} and refuses to receive them"));
     }
     // Arrays and composite values name the types of their members by number, each value again.
     if matches!(part.role, TypeRole::Element | TypeRole::Field) && !part.numbered_everywhere {

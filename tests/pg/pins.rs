@@ -5,7 +5,7 @@ use crate::cluster::{Database, source};
 
 /// Setting, a hostile default, and what a session has.
 const PINS: [(&str, &str, &str); 23] = [
-    ("statement_timeout", "1ms", "0"),
+    ("statement_timeout", "50ms", "0"),
     ("idle_in_transaction_session_timeout", "1ms", "0"),
     ("idle_session_timeout", "2s", "0"),
     ("lock_timeout", "1ms", "10s"),

@@ -57,6 +57,12 @@ fn letters_of_another_case_are_one_key_in_a_domain_over_citext() {
 }
 
 #[test]
+fn letters_of_another_case_are_one_key_in_a_domain_over_a_domain_over_citext() {
+    let domains = "CREATE DOMAIN d1 AS ext.citext; CREATE DOMAIN d2 AS d1 CHECK (value <> '');";
+    whatever_the_letters(&format!("{CITEXT} {domains}"), "d2");
+}
+
+#[test]
 fn letters_of_another_case_are_one_key_under_a_nondeterministic_collation() {
     whatever_the_letters(ICU, "text COLLATE public.ci");
 }

@@ -150,6 +150,25 @@ fn partitions_are_made_as_wide_as_their_days() {
 }
 
 #[test]
+fn a_partition_is_made_in_the_tablespace_of_its_table() {
+    let pair = making(NOTES, "");
+    let tablespace = format!("Täble \"space {}", pair.replica.name);
+    let quoted = format!("\"{}\"", tablespace.replace('"', "\"\""));
+    // In the folder of the database, so nothing has to be made outside it.
+    pair.replica.psql(&format!("SET allow_in_place_tablespaces = on; CREATE TABLESPACE {quoted} LOCATION ''"));
+    pair.replica.psql(&format!("{} TABLESPACE {quoted};", BY_DAY.trim_end().trim_end_matches(';')));
+    let ran = pair.catchup(&[]);
+    let place = "SELECT DISTINCT coalesce(s.spcname, 'the default') FROM pg_class c
+                 LEFT JOIN pg_tablespace s ON s.oid = c.reltablespace
+                 WHERE c.relname IN ('notes_2024_05_01', 'notes_2024_05_02', 'notes_2024_05_03')";
+    let (placed, left, right) = (pair.replica.psql(place), rows(&pair.replica, "notes"), rows(&pair.source, "notes"));
+    pair.replica.psql(&format!("DROP TABLE notes; DROP TABLESPACE {quoted}"));
+    ran.exits(0);
+    assert_eq!(left, right);
+    assert_eq!(placed, tablespace);
+}
+
+#[test]
 fn partitions_of_any_kind_of_time_are_made_where_their_days_are() {
     for (kind, table, value) in [
         ("date", "", "'2024-05-01'::date + i"),

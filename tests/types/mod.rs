@@ -38,7 +38,8 @@ const HOSTILE: [(&str, &str); 16] = [
     ("search_path", "hostile"),
     ("row_security", "on"),
     ("default_transaction_isolation", "serializable"),
-    ("statement_timeout", "1ms"),
+    // Short enough for a COPY to be ended by it, and long enough for a busy machine to set it right.
+    ("statement_timeout", "200ms"),
 ];
 
 /// A column, and the values that its rows have, as SQL.
@@ -142,7 +143,8 @@ fn columns(types: &[TypeRow], version: u32, binary: impl Fn(&TypeRow) -> Binary)
             name: format!("{} of {}", row.name, row.schema),
             sql: own,
             values,
-            send: row.send.clone(),
+            // A number of the source's own is another one on the replica.
+            send: row.send.clone().filter(|_| binary(row) == Binary::Carried),
             binary: binary(row),
         });
     }
@@ -267,10 +269,10 @@ fn print(what: &str, counts: &Counts) {
     }
 }
 
-/// Types whose binary form is a number of the source's own, or that have none.
+/// Types whose binary form is a number of the source's own, or is not received, or that have none.
 fn refused_in_binary(name: &str) -> bool {
     let name = name.trim_start_matches('_');
-    name == "aclitem" || name.starts_with("reg")
+    name == "aclitem" || name.starts_with("reg") || matches!(name, "int2vector" | "oidvector" | "tsquery")
 }
 
 #[test]
@@ -313,10 +315,7 @@ fn every_type_of_contrib_arrives_in_every_format() {
         let refused = row.element.is_some() || row.send.is_none();
         if refused { Binary::Refused } else { Binary::Carried }
     };
-    let columns: Vec<Column> = columns(&types, version(&source), binary)
-        .into_iter()
-        .map(|column| Column { send: column.send.filter(|_| column.binary == Binary::Carried), ..column })
-        .collect();
+    let columns = columns(&types, version(&source), binary);
     print("contrib", &round_trip("contrib", &schema, &columns));
 }
 

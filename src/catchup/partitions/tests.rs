@@ -22,6 +22,8 @@ fn tree(strategy: Strategy, bounds: &[&str]) -> Tree {
         name: "notes".into(),
         strategy,
         key_definition: "RANGE (at)".into(),
+        access_method: None,
+        tablespace: None,
         partitions: oids.zip(bounds).map(|(oid, bound)| partition(oid, bound)).collect(),
     }
 }
@@ -128,4 +130,19 @@ fn names_are_cut_between_characters_and_counted() {
     let long = derived_name(&"ä".repeat(31), "2024_05_01", 0);
     assert_eq!(long, format!("{}_2024_05_01", "ä".repeat(26)));
     assert!(long.len() <= MAX_IDENTIFIER_BYTES);
+}
+
+#[test]
+fn a_partition_is_stored_as_its_parent_says() {
+    let tree = tree(Strategy::RangesOf("at".into()), &[]);
+    let statements = |access_method: Option<&str>, tablespace: Option<&str>| {
+        let (access_method, tablespace) = (access_method.map(str::to_owned), tablespace.map(str::to_owned));
+        creation(&Tree { access_method, tablespace, ..tree.clone() }, "\"public\".\"may\"", "'a'", "'b'")
+    };
+    assert!(statements(None, None).contains("excluding comments); alter table"), "{}", statements(None, None));
+    let stored = statements(Some("columns"), Some("fast \"disk\""));
+    assert!(
+        stored.contains("excluding comments) using \"columns\" tablespace \"fast \"\"disk\"\"\"; alter"),
+        "{stored}"
+    );
 }

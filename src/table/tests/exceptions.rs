@@ -64,6 +64,8 @@ fn numbers_that_mean_something_else_in_another_database_are_refused_in_binary() 
     }
     let class = problems(SliceFormat::Binary, vec![part(TypeRole::Itself, "pg_catalog", "regclass")]);
     assert!(class[0].contains("a number that means something else"), "{class:?}");
+    let vectors = problems(SliceFormat::Binary, vec![part(TypeRole::Element, "pg_catalog", "oidvector")]);
+    assert!(vectors[0].contains("sends empty values of oidvector and refuses to receive them"), "{vectors:?}");
     let own = problems(SliceFormat::Binary, vec![part(TypeRole::Itself, "public", "regclass")]);
     assert_eq!(own, Vec::<String>::new(), "a user's type of that name is another type");
 }
