@@ -1,7 +1,8 @@
 //! The statements of a merge by key. Pure.
 //!
 //! A stage is a temporary table with the columns of a target and, when several slices pass through it, a rank: the
-//! place of the slice in the order of the snapshots. Deletes of all tables run before loads of any, children before parents; loads run parents first.
+//! place of the slice in the order of the snapshots. Deletes of all tables run before loads of any, children before parents;
+//! loads run parents first.
 
 use super::matching::Target;
 use crate::manifest::SliceFormat;

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::error::{Class, Failure, class_of, describe};
-use crate::pg::{Endpoint, PooledClient};
+use crate::pg::{Endpoint, PooledClient, version};
 
 /// What was found.
 #[derive(Debug, Clone, Serialize)]
@@ -118,6 +118,19 @@ async fn connect(url: &str, password_file: Option<&Path>, findings: &mut Finding
             findings.failed("cannot be connected to", &error);
             None
         }
+    }
+}
+
+/// Whether the release of a server, as `check_server.sql` tells it, is one that was tried.
+fn judge_release(server: &tokio_postgres::Row, findings: &mut Findings) {
+    let (release, number): (String, i32) = (server.get("server_version"), server.get("server_version_num"));
+    if number >= version::UNTRIED {
+        findings.warn(
+            format!("is PostgreSQL {release}, which this version of pgslice was not tried with"),
+            "use the newest pgslice",
+        );
+    } else {
+        findings.good(format!("is PostgreSQL {release}"));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tokio_postgres::Client;
 
-use super::{Findings, connect};
+use super::{Findings, connect, judge_release};
 use crate::catchup::guards;
 use crate::catchup::ledger::{self, Ledger};
 use crate::catchup::{partitions, replica, run, shape};
@@ -11,7 +11,7 @@ use crate::error::Class;
 use crate::feed::Feed;
 use crate::figures::counted;
 use crate::pg::catalog::Relation;
-use crate::pg::{PgError, quote_identifier, quote_qualified, version};
+use crate::pg::{PgError, quote_identifier, quote_qualified};
 use crate::store::SharedStore;
 
 pub(super) async fn check(config: &Config, url: &str, feed: Option<(&SharedStore, &Feed)>, findings: &mut Findings) {
@@ -59,15 +59,7 @@ async fn examine(
 }
 
 fn judge_server(server: &tokio_postgres::Row, findings: &mut Findings) {
-    let (release, number): (String, i32) = (server.get("server_version"), server.get("server_version_num"));
-    if number >= version::UNTRIED {
-        findings.warn(
-            format!("is PostgreSQL {release}, which this version of pgslice was not tried with"),
-            "use the newest pgslice",
-        );
-    } else {
-        findings.good(format!("is PostgreSQL {release}"));
-    }
+    judge_release(server, findings);
     let database = quote_identifier(server.get("database"));
     if server.get::<_, bool>("read_only") {
         findings.bad(

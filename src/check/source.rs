@@ -3,7 +3,7 @@
 use chrono::{TimeDelta, Utc};
 use tokio_postgres::Client;
 
-use super::{Findings, connect};
+use super::{Findings, connect, judge_release};
 use crate::config::Config;
 use crate::error::Class;
 use crate::export::{access, plan, settle, snapshot};
@@ -88,16 +88,8 @@ async fn examine(config: &Config, client: &Client, feed: Option<&Feed>, findings
 }
 
 fn judge_server(server: &tokio_postgres::Row, findings: &mut Findings) {
-    let (release, number): (String, i32) = (server.get("server_version"), server.get("server_version_num"));
+    judge_release(server, findings);
     let user: String = server.get("username");
-    if number >= version::UNTRIED {
-        findings.warn(
-            format!("is PostgreSQL {release}, which this version of pgslice was not tried with"),
-            "use the newest pgslice",
-        );
-    } else {
-        findings.good(format!("is PostgreSQL {release}"));
-    }
     if !server.get::<_, bool>("sees_sessions") {
         findings.warn(
             "does not show this user other sessions: any of them may have a transaction open, so days stay provisional",

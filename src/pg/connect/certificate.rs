@@ -46,8 +46,8 @@ pub(super) fn check_validity(certificate: &CertificateDer<'_>, now: UnixTime) ->
     Ok(())
 }
 
-/// Is the certificate's common name that of the host? Only where it has no alternative name of the host's kind, as libpq has it
-/// (<https://www.postgresql.org/docs/current/libpq-ssl.html>).
+/// Is the certificate's common name that of the host? Only where it has no alternative name of the host's
+/// kind, as libpq has it (<https://www.postgresql.org/docs/current/libpq-ssl.html>).
 pub(super) fn common_name_is_for(certificate: &CertificateDer<'_>, host: &ServerName<'_>) -> bool {
     let Some(parsed) = parsed(certificate) else { return false };
     let alternatives = parsed.tbs_certificate().get_extension::<SubjectAltName>();
