@@ -6,6 +6,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::parse_days;
 use crate::day::Day;
+use crate::verify::Share;
 
 const EXAMPLE: &str = "\
 Example, every night after the full dump:
@@ -73,6 +74,10 @@ pub enum Command {
     Status,
     /// List the objects of the feed.
     Ls(LsArgs),
+    /// Hold what is published against itself, the source and a replica.
+    Verify(VerifyArgs),
+    /// Make a lost or damaged feed.json again from the manifests in the store.
+    Repair(RepairArgs),
 }
 
 /// `pgslice export`
@@ -160,6 +165,47 @@ pub struct LsArgs {
     /// Print addresses only.
     #[arg(long)]
     pub urls: bool,
+}
+
+/// `pgslice verify`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without a flag: feed.json, manifests, checksum files and the sizes of all objects. Each level says what it
+does not check. Exits 4 when anything differs; nothing is changed.
+
+Example: pgslice verify --read-data=5% --replica --from 2024-05-01")]
+pub struct VerifyArgs {
+    /// Start with this day.
+    #[arg(long, value_name = "DAY")]
+    pub from: Option<NamedDay>,
+    /// Stop after this day.
+    #[arg(long, value_name = "DAY")]
+    pub to: Option<NamedDay>,
+    /// Read the parts, or a share of their frames, and check what they hold.
+    #[arg(long, value_name = "SHARE", num_args = 0..=1, require_equals = true, default_missing_value = "100%")]
+    pub read_data: Option<Share>,
+    /// Compare the source's rows of each day.
+    #[arg(long)]
+    pub source: bool,
+    /// Compare a replica's rows of each day [default: replica.url].
+    #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "")]
+    pub replica: Option<String>,
+}
+
+/// `pgslice repair`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Of each day the newest revision is published again, if all of it is there. A feed.json that can be read
+stays as it is. Nothing is deleted. Let no export or prune run meanwhile.
+
+Example: pgslice repair --dry-run")]
+pub struct RepairArgs {
+    /// Compare the sizes of parts only, instead of reading and checking all of them.
+    #[arg(long)]
+    pub sizes_only: bool,
+    /// Say what feed.json would hold; write nothing.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// A day as people name it.

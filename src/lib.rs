@@ -8,7 +8,7 @@
 //! what it holds, written in the same transaction as the rows.
 //!
 //! # Module map
-//! Commands ([`export`], [`catchup`], [`retention`], [`status`]) stand on [`codec`], [`table`], [`pg`] and
+//! Commands ([`export`], [`catchup`], [`retention`], [`status`], [`verify`], [`repair`]) stand on [`codec`], [`table`], [`pg`] and
 //! [`store`]; those on [`feed`], [`manifest`], [`layout`]; those on [`day`]. `pg` and `store` know nothing of each
 //! other. The pure modules get `now` passed in: no I/O, no clock, no async.
 
@@ -28,8 +28,11 @@ pub mod manifest;
 pub mod page;
 pub mod pg;
 pub mod progress;
+pub mod repair;
 pub mod report;
 pub mod retention;
 pub mod status;
 pub mod store;
 pub mod table;
+mod tally;
+pub mod verify;

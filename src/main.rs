@@ -10,7 +10,7 @@ use chrono::Utc;
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
 
-use pgslice::cli::{CatchupArgs, Cli, Command, ExportArgs, Global, LsArgs, PruneArgs};
+use pgslice::cli::{CatchupArgs, Cli, Command, ExportArgs, Global, LsArgs, PruneArgs, RepairArgs, VerifyArgs};
 use pgslice::config::{self, Config, SingleWriter};
 use pgslice::day::{Day, DayRange};
 use pgslice::error::{Class, Failure, class_of};
@@ -19,7 +19,7 @@ use pgslice::export::plan::{Force, Request, Rules, Shrink};
 use pgslice::pg::{Endpoint, pooler};
 use pgslice::progress::Progress;
 use pgslice::store::{self, Access, SharedStore};
-use pgslice::{catchup, check, export, report, retention, status};
+use pgslice::{catchup, check, export, repair, report, retention, status, verify};
 
 /// How often it is asked whether the dataset's lock is still held.
 const LOCK_WATCH: Duration = Duration::from_secs(1);
@@ -73,6 +73,8 @@ async fn run(command: Command, global: &Global, interrupt: &Interrupt) -> anyhow
         Command::Check => run_check(&config, global).await,
         Command::Status => run_status(&config, global, interrupt).await,
         Command::Ls(args) => run_ls(&config, &args, global, interrupt).await,
+        Command::Verify(args) => run_verify(&config, args, global, interrupt).await,
+        Command::Repair(args) => run_repair(&config, &args, global, interrupt).await,
     }
 }
 
@@ -136,8 +138,8 @@ async fn run_prune(config: &Config, args: &PruneArgs, global: &Global, interrupt
         false => (retention::Mode::Apply, Access::ReadWrite),
     };
     let store = open_store(config, access, interrupt).await?;
-    if !args.dry_run && config.store.single_writer == SingleWriter::Yes {
-        only_writer(config, &source_endpoint(config)?, interrupt).await?;
+    if !args.dry_run {
+        lock_if_single_writer(config, interrupt).await?;
     }
     let outcome = retention::prune(&store, &rules, Utc::now(), mode).await?;
     report::print(global, &outcome, &outcome.lines())?;
@@ -205,11 +207,56 @@ async fn run_ls(config: &Config, args: &LsArgs, global: &Global, interrupt: &Int
     report::print(global, &listing, &lines)
 }
 
+async fn run_verify(config: &Config, args: VerifyArgs, global: &Global, interrupt: &Interrupt) -> anyhow::Result<()> {
+    let store = open_store(config, Access::ReadOnly, interrupt).await?;
+    let today = config.timezone.day_of(Utc::now());
+    let options = verify::Options {
+        from: args.from.map(|day| day.on(today)),
+        to: args.to.map(|day| day.on(today)),
+        data: args.read_data,
+        source: if args.source { Some(source_endpoint(config)?) } else { None },
+        replica: match args.replica {
+            Some(url) => Some(replica_endpoint(config, Some(url).filter(|url| !url.is_empty()))?),
+            None => None,
+        },
+    };
+    if let (Some(from), Some(to)) = (options.from, options.to) {
+        check_order(from, to)?;
+    }
+    let outcome = verify::run(config, &store, options, &interrupt.token, &progress(global)).await?;
+    report::print(global, &outcome, &outcome.lines())?;
+    outcome.failure().map_or(Ok(()), |class| Err(Told(class).into()))
+}
+
+async fn run_repair(config: &Config, args: &RepairArgs, global: &Global, interrupt: &Interrupt) -> anyhow::Result<()> {
+    let (mode, access) = match args.dry_run {
+        true => (repair::Mode::DryRun, Access::ReadOnly),
+        false => (repair::Mode::Apply, Access::ReadWrite),
+    };
+    let depth = if args.sizes_only { repair::Depth::Sizes } else { repair::Depth::Digests };
+    let store = open_store(config, access, interrupt).await?;
+    if !args.dry_run {
+        lock_if_single_writer(config, interrupt).await?;
+    }
+    let options = repair::Options { depth, mode };
+    let outcome = repair::run(config, &store, options, Utc::now(), &interrupt.token, &progress(global)).await?;
+    report::print(global, &outcome, &outcome.lines())?;
+    outcome.failure().map_or(Ok(()), |class| Err(Told(class).into()))
+}
+
 async fn open_store(config: &Config, access: Access, interrupt: &Interrupt) -> anyhow::Result<SharedStore> {
     configured(config.store.url.as_ref(), "store.url", config)?;
     let opening = interrupt.token.run_until_cancelled(Box::pin(store::open(&config.store, access)));
     let store = opening.await.context("the run was ended")??;
     Ok(store::for_run(store, config.store.max_rate, interrupt.token.clone()))
+}
+
+/// As [`only_writer`], for commands that need no source otherwise.
+async fn lock_if_single_writer(config: &Config, interrupt: &Interrupt) -> anyhow::Result<()> {
+    match config.store.single_writer {
+        SingleWriter::No => Ok(()),
+        SingleWriter::Yes => only_writer(config, &source_endpoint(config)?, interrupt).await,
+    }
 }
 
 /// The dataset's lock, where the store cannot keep writers apart; it lasts as long as the connection.

@@ -279,6 +279,7 @@ fn two_catchups_exclude_each_other() {
         });
         let second = pair.catchup(&[]).exits(7);
         assert!(second.stderr.contains("another catchup is running on this replica"), "{second}");
+        pair.scene.pgslice(&["verify", "--replica"]).exits(7);
         release.send(()).expect("the holder listens");
         holder.join().expect("the holder ends");
         first.wait().exits(0);

@@ -2,9 +2,10 @@
 
 use super::matching::Target;
 use super::merge;
-use crate::codec::{NotARow, RowFormat, RowsDigest, Tallier};
+use crate::codec::{RowFormat, RowsDigest};
 use crate::manifest::{Slice, SliceFormat};
-use crate::pg::{PgError, Session};
+use crate::pg::Session;
+use crate::tally::tally;
 
 /// What a window of the replica holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,16 +59,7 @@ pub fn look(session: &mut Session, target: &Target, expected: Expected) -> anyho
     if present != rows {
         return Ok(Found::Other);
     }
-    let mut tallier = Tallier::new(RowFormat::of(format, &target.columns));
     let copy = merge::copy_window(target, &window, format);
-    session.copy_out(&copy, |message| tallier.message(message).map_err(Unread::from))?;
-    Ok(if tallier.finish()?.digest == digest { Found::Equal } else { Found::Other })
-}
-
-#[derive(Debug, thiserror::Error)]
-enum Unread {
-    #[error(transparent)]
-    Server(#[from] PgError),
-    #[error(transparent)]
-    Row(#[from] NotARow),
+    let found = tally(session, &copy, RowFormat::of(format, &target.columns))?;
+    Ok(if found.digest == digest { Found::Equal } else { Found::Other })
 }

@@ -275,7 +275,7 @@ pub(crate) fn check_dataset(feed: &Feed, config: &Config) -> Result<(), Failure>
 
 /// One catchup per replica and feed at a time; the lock lives as long as the session. The server may take a moment to
 /// notice that the session of a run that has just ended is gone.
-async fn lock_replica(session: &mut Session, feed: &Feed) -> anyhow::Result<()> {
+pub(crate) async fn lock_replica(session: &mut Session, feed: &Feed) -> anyhow::Result<()> {
     let sql = "select pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended($1, 0))::text";
     let name = format!("pgslice catchup {}", feed.feed_id);
     for _ in 0..LOCK_ATTEMPTS {

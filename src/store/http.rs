@@ -140,6 +140,29 @@ impl HttpStore {
         Ok(Some((content.freeze(), version)))
     }
 
+    /// By the range of its first byte, which tells the size of the whole.
+    async fn size_once(&self, key: &Key) -> Result<Option<u64>, Setback> {
+        let (mut response, answer) = self.get(key, Some(ByteRange { first: 0, last: 0 })).await?;
+        let told = match answer {
+            Answer::Absent => return Ok(None),
+            // An object without a first byte.
+            Answer::TooShort(_) => Some(0),
+            Answer::Part => answer::size_of_part(response.headers()),
+            Answer::Whole => response.content_length(),
+        };
+        if answer == Answer::Whole && told.is_none() {
+            let mut size = 0;
+            while let Some(chunk) = response.chunk().await.map_err(|error| self.broken(key, &error))? {
+                size += chunk.len() as u64;
+            }
+            return Ok(Some(size));
+        }
+        let untold = || Failure::new(Class::Other, "the server does not tell the size of the object");
+        told.map(Some).ok_or_else(|| {
+            self.setback(key, Refusal::Final(untold().next("what answers there does not understand Range")))
+        })
+    }
+
     /// Goes on with the range of `length` bytes from `offset` on, of which `taken` is there: adds what comes, all of
     /// it or as much as came before the setback.
     async fn go_on(&self, key: &Key, offset: u64, length: u64, taken: &mut BytesMut) -> Result<(), Setback> {
@@ -295,6 +318,19 @@ impl Store for HttpStore {
                 Ok(()) => return Ok(taken.freeze()),
                 Err(setback) => {
                     failed = if taken.len() > before { 1 } else { failed + 1 };
+                    self.pause(key, failed, setback).await?;
+                }
+            }
+        }
+    }
+
+    async fn size(&self, key: &Key) -> Result<Option<u64>, StoreError> {
+        let mut failed = 0;
+        loop {
+            match self.size_once(key).await {
+                Ok(size) => return Ok(size),
+                Err(setback) => {
+                    failed += 1;
                     self.pause(key, failed, setback).await?;
                 }
             }

@@ -148,6 +148,22 @@ pub trait Store: Send + Sync {
     /// [`StoreError::NotFound`]; [`StoreError::Size`] when the object ends before.
     async fn read_range(&self, key: &Key, offset: u64, length: u64) -> Result<Bytes, StoreError>;
 
+    /// The size of an object in bytes; `None` if there is none. Stores that can tell it without reading do.
+    async fn size(&self, key: &Key) -> Result<Option<u64>, StoreError> {
+        Ok(self.read(key, u64::MAX).await?.map(|(content, _)| content.len() as u64))
+    }
+
+    /// The objects below the store's prefix that have the name of a [`Key`], ascending. What a crash left unfinished is
+    /// none. The cost grows with the archive: for putting a feed in order, never on the way of a day.
+    async fn list(&self) -> Result<Vec<Key>, StoreError> {
+        Err(StoreError::Other {
+            what: format!("cannot list {}", self.url()),
+            source: Failure::new(Class::Usage, "this kind of store tells no names")
+                .next("let store.url name the bucket or folder itself")
+                .into(),
+        })
+    }
+
     /// Creates a small object; never replaces one.
     ///
     /// # Errors

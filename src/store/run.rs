@@ -98,6 +98,14 @@ impl Store for RunStore {
         .await
     }
 
+    async fn size(&self, key: &Key) -> Result<Option<u64>, StoreError> {
+        self.unless_ended(self.inner.size(key)).await
+    }
+
+    async fn list(&self) -> Result<Vec<Key>, StoreError> {
+        self.unless_ended(self.inner.list()).await
+    }
+
     async fn create(&self, key: &Key, content: Bytes) -> Result<(), StoreError> {
         self.let_through(content.len() as u64).await;
         self.inner.create(key, content).await

@@ -182,6 +182,14 @@ impl Store for FaultyStore {
         Ok(damaged(bytes, fault))
     }
 
+    async fn size(&self, key: &Key) -> Result<Option<u64>, StoreError> {
+        self.inner.size(key).await
+    }
+
+    async fn list(&self) -> Result<Vec<Key>, StoreError> {
+        self.inner.list().await
+    }
+
     async fn create(&self, key: &Key, content: Bytes) -> Result<(), StoreError> {
         call(&self.state, Operation::Create, self.inner.create(key, content)).await.map(|_| ())
     }

@@ -50,6 +50,7 @@ pub(crate) async fn conforms(make: impl AsyncFn() -> SharedStore) {
         uploads_and_deletions_side_by_side_do_not_disturb_each_other
         every_legal_key_is_a_name_of_its_own
         the_url_names_the_object_below_the_store
+        a_list_names_what_is_there_and_nothing_unfinished
     }
     reads_conform(async || {
         let store = make().await;
@@ -73,6 +74,7 @@ pub(crate) async fn reads_conform(make: impl AsyncFn() -> (SharedStore, SharedSt
         an_object_above_the_cap_is_refused_and_one_at_the_cap_is_read
         a_range_is_exact_or_an_error
         an_empty_object_is_an_object
+        the_size_is_told_without_reading
         a_large_object_in_odd_sized_writes_comes_back_whole
     }
 }
@@ -129,6 +131,36 @@ async fn nothing_is_visible_before_an_upload_is_finished(store: SharedStore) {
     }
     upload.finish().await.expect("finished");
     assert_eq!(content(&*store, &object).await.len(), 3 << 20);
+}
+
+async fn a_list_names_what_is_there_and_nothing_unfinished(store: SharedStore) {
+    // What a store itself keeps there to try conditional writes on is no matter.
+    let list = async || {
+        let mut names = store.list().await.expect("listed");
+        names.retain(|name| *name != Key::write_test());
+        names
+    };
+    assert!(list().await.is_empty());
+    let mut names: Vec<Key> = (0..20).map(|number| key(&format!("2024-05-{number:02}/r1-aa/part"))).collect();
+    names.push(key("feed.json"));
+    for name in &names {
+        store.create(name, "content".into()).await.expect("created");
+    }
+    let mut unfinished = store.upload(&key("2024-05-30/r1-aa/part")).await.expect("started");
+    unfinished.write("content".into()).await.expect("written");
+    store.delete(&names[..3]).await.expect("deleted");
+    let mut left = names.split_off(3);
+    left.sort_unstable();
+    assert_eq!(list().await, left);
+    unfinished.abort().await.expect("given up");
+}
+
+async fn the_size_is_told_without_reading(writer: SharedStore, reader: SharedStore) {
+    for (name, bytes) in [("none", 0), ("one", 1), ("many", 3 << 20)] {
+        upload(&*writer, &key(name), &noise(bytes, 5)).await.expect("written");
+        assert_eq!(reader.size(&key(name)).await.expect("an answer"), Some(bytes as u64), "{name}");
+    }
+    assert_eq!(reader.size(&key("missing")).await.expect("an answer"), None);
 }
 
 async fn a_reader_beside_a_writer_sees_nothing_or_all(store: SharedStore) {

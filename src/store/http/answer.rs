@@ -164,6 +164,11 @@ fn content_range(value: &str) -> Option<(u64, u64, Option<u64>)> {
     (first <= last).then_some((first, last, size))
 }
 
+/// The size that an answer with a part tells of the whole.
+pub(super) fn size_of_part(headers: &HeaderMap) -> Option<u64> {
+    content_range(text(headers, &CONTENT_RANGE)?)?.2
+}
+
 /// The size of `bytes */1000`.
 fn size_of_unsatisfied(headers: &HeaderMap) -> Option<u64> {
     number(in_bytes(text(headers, &CONTENT_RANGE)?)?.strip_prefix("*/")?)

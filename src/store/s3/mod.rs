@@ -288,6 +288,14 @@ impl Store for S3Store {
         }
     }
 
+    async fn size(&self, key: &Key) -> Result<Option<u64>, StoreError> {
+        Ok(self.0.head(key).await?.map(|head| head.bytes))
+    }
+
+    async fn list(&self) -> Result<Vec<Key>, StoreError> {
+        self.0.list().await
+    }
+
     async fn create(&self, key: &Key, content: Bytes) -> Result<(), StoreError> {
         match self.put(key, content, Condition::Absent).await? {
             Swap::Done => Ok(()),

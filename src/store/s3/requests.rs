@@ -337,6 +337,26 @@ impl Inner {
         }
     }
 
+    /// The objects below the prefix, page by page. Other names than those of keys are somebody else's.
+    pub(super) async fn list(&self) -> Result<Vec<Key>, StoreError> {
+        let mut keys: Vec<Key> = Vec::new();
+        let mut next_page = None;
+        loop {
+            let request = self.client.list_objects_v2().bucket(&self.bucket).set_continuation_token(next_page);
+            let request = request.set_prefix((!self.prefix.is_empty()).then(|| self.prefix.clone()));
+            let page = request.customize().config_override(soon()).send().await.map_err(|error| {
+                Refusal::of(&error).into_error(format!("cannot list s3://{}/{}", self.bucket, self.prefix))
+            })?;
+            let names = page.contents().iter().filter_map(|object| object.key()?.strip_prefix(&self.prefix));
+            keys.extend(names.filter_map(|name| name.parse::<Key>().ok()));
+            next_page = page.next_continuation_token;
+            if next_page.is_none() {
+                keys.sort_unstable();
+                return Ok(keys);
+            }
+        }
+    }
+
     /// The beginning of an answer; `None` when there is no such object.
     pub(super) async fn get(&self, key: &Key, range: Option<String>) -> Result<Option<GetObjectOutput>, GetRefusal> {
         let answer = self
