@@ -14,6 +14,8 @@ use crate::manifest::SliceFormat;
 pub const FEED: &str = "feed.json";
 /// The page for people beside it.
 pub const INDEX: &str = "index.html";
+/// The record of a day, in its attempt's directory.
+const MANIFEST: &str = "manifest.json";
 /// The longest key that is written or followed, in bytes.
 const MAX_KEY_BYTES: usize = 900;
 /// The longest file name that is written; most file systems stop at 255.
@@ -60,11 +62,21 @@ impl Key {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
-    /// Is it an object of an attempt at `day`, in either layout? The day's directory, the attempt's, a file.
+    /// Is it an object of an attempt at `day`, in either layout?
     pub fn lies_in(&self, day: Day) -> bool {
+        self.day() == Some(day)
+    }
+
+    /// Is it named as the record of a day is?
+    pub fn is_manifest(&self) -> bool {
+        self.day().is_some() && self.file_name() == MANIFEST
+    }
+
+    /// The day of an object of an attempt, in either layout: the day's directory, the attempt's, a file.
+    fn day(&self) -> Option<Day> {
         let segments: Vec<&str> = self.0.split('/').collect();
-        let [directory, _attempt, _file] = segments[..] else { return false };
-        directory.strip_prefix("day=").unwrap_or(directory) == day.to_string()
+        let [directory, _attempt, _file] = segments[..] else { return None };
+        directory.strip_prefix("day=").unwrap_or(directory).parse().ok()
     }
 
     /// Is it named as the parts of slices in `format` are?
@@ -157,7 +169,7 @@ impl AttemptDirectory {
 
     /// The day's record.
     pub fn manifest(&self) -> Key {
-        self.key("manifest.json")
+        self.key(MANIFEST)
     }
 
     /// The checksums for `sha256sum -c`.
@@ -252,6 +264,21 @@ mod tests {
         );
         for (format, name) in formats.into_iter().zip(&names) {
             assert!(formats.iter().all(|other| name.is_part_in(*other) == (*other == format)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_is_told_by_its_name_and_its_place() {
+        let is_manifest = |text: &str| text.parse::<Key>().expect("a key").is_manifest();
+        assert!(directory().manifest().is_manifest());
+        assert!(is_manifest("day=2024-05-01/r1-7f3a9c00/manifest.json"));
+        for other in [
+            "manifest.json",
+            "2024-05-01/manifest.json",
+            "other/site/manifest.json",
+            "2024-05-01/r1-7f3a9c00/SHA256SUMS",
+        ] {
+            assert!(!is_manifest(other), "{other}");
         }
     }
 

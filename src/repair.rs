@@ -146,7 +146,7 @@ pub async fn run(
     let mut report = RepairReport::empty(config, options);
     let mut found = Vec::new();
     progress.begin("list the store");
-    for key in store.list().await?.into_iter().filter(|key| key.file_name() == "manifest.json") {
+    for key in store.list().await?.into_iter().filter(Key::is_manifest) {
         if cancel.is_cancelled() {
             return Err(PgError::Cancelled.into());
         }

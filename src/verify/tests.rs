@@ -104,3 +104,25 @@ fn what_was_not_compared_is_told_once_per_table_and_reason() {
     assert_eq!(verification.failure(), Some(Class::Integrity));
     assert_eq!(verification.lines().last().map(String::as_str), Some("not asked for: --read-data, --replica"));
 }
+
+#[test]
+fn days_that_changed_meanwhile_are_no_difference() {
+    let difference = |date: &str| Difference {
+        day: day(date),
+        table: None,
+        what: "is not in the store".into(),
+        published: None,
+        found: None,
+    };
+    let mut report = LevelReport::of(Level::Store);
+    report.differences = DAYS.map(difference).to_vec();
+    let publish = |feed: Feed, date: &str, revision: u32| {
+        let (reference, manifest) = manifest(day(date), revision, State::Final, "00000001", [None; 3]);
+        feed.with_day(DayEntry::of(&manifest, reference), source(), empty_feed().published_at)
+    };
+    let before = DAYS.into_iter().fold(empty_feed(), |feed, date| publish(feed, date, 1));
+    let present = publish(before.clone(), DAYS[0], 2);
+    report.excuse(&before, &present);
+    assert_eq!(report.differences, [difference(DAYS[1])]);
+    assert_eq!(report.not_compared.len(), 1);
+}
