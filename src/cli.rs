@@ -203,6 +203,15 @@ pub struct RepairArgs {
     /// Compare the sizes of parts only, instead of reading and checking all of them.
     #[arg(long)]
     pub sizes_only: bool,
+    /// Go without days whose newest revision is not whole.
+    #[arg(long)]
+    pub leave_out: bool,
+    /// Make feed.json again even if it can be read: after it was set back, or made anew by an export.
+    #[arg(long)]
+    pub force: bool,
+    /// Which feed, where the store holds days of several.
+    #[arg(long, value_name = "ID")]
+    pub feed_id: Option<String>,
     /// Say what feed.json would hold; write nothing.
     #[arg(long)]
     pub dry_run: bool,

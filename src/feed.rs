@@ -240,7 +240,9 @@ impl Feed {
                 return Err(format!("the windows of {} and {} overlap", earlier.day, later.day));
             }
         }
-        match self.days.iter().find(|entry| !entry.window.is_of(entry.day) || entry.revision == 0) {
+        match self.days.iter().find(|entry| {
+            !entry.window.is_of(entry.day) || entry.revision == 0 || i32::try_from(entry.revision).is_err()
+        }) {
             Some(entry) => Err(format!("the entry of {} is not a published day", entry.day)),
             None => Ok(()),
         }

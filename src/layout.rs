@@ -62,21 +62,25 @@ impl Key {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
-    /// Is it an object of an attempt at `day`, in either layout?
+    /// Is it an object of an attempt at `day`, in either layout? The day's directory, the attempt's, a file.
     pub fn lies_in(&self, day: Day) -> bool {
-        self.day() == Some(day)
-    }
-
-    /// Is it named as the record of a day is?
-    pub fn is_manifest(&self) -> bool {
-        self.day().is_some() && self.file_name() == MANIFEST
-    }
-
-    /// The day of an object of an attempt, in either layout: the day's directory, the attempt's, a file.
-    fn day(&self) -> Option<Day> {
         let segments: Vec<&str> = self.0.split('/').collect();
-        let [directory, _attempt, _file] = segments[..] else { return None };
-        directory.strip_prefix("day=").unwrap_or(directory).parse().ok()
+        let [directory, _attempt, _file] = segments[..] else { return false };
+        directory.strip_prefix("day=").unwrap_or(directory) == day.to_string()
+    }
+
+    /// The directory, day and revision of the attempt that it is an object of, in either layout.
+    pub fn attempt(&self) -> Option<(&str, Day, u32)> {
+        let (directory, _file) = self.0.rsplit_once('/')?;
+        let (day, attempt) = directory.split_once('/')?;
+        let (revision, _random) = attempt.strip_prefix('r')?.split_once('-')?;
+        let day = day.strip_prefix("day=").unwrap_or(day).parse().ok()?;
+        Some((directory, day, revision.parse().ok()?))
+    }
+
+    /// Is it the record of an attempt?
+    pub fn is_manifest(&self) -> bool {
+        self.attempt().is_some() && self.file_name() == MANIFEST
     }
 
     /// Is it named as the parts of slices in `format` are?
@@ -271,11 +275,13 @@ mod tests {
     fn a_manifest_is_told_by_its_name_and_its_place() {
         let is_manifest = |text: &str| text.parse::<Key>().expect("a key").is_manifest();
         assert!(directory().manifest().is_manifest());
+        let day = "2024-05-01".parse().expect("a day");
+        assert_eq!(directory().sums().attempt(), Some(("2024-05-01/r1-7f3a9c00", day, 1)));
         assert!(is_manifest("day=2024-05-01/r1-7f3a9c00/manifest.json"));
         for other in [
             "manifest.json",
             "2024-05-01/manifest.json",
-            "other/site/manifest.json",
+            "other/r1-7f3a9c00/manifest.json",
             "2024-05-01/r1-7f3a9c00/SHA256SUMS",
         ] {
             assert!(!is_manifest(other), "{other}");

@@ -74,7 +74,7 @@ async fn run(command: Command, global: &Global, interrupt: &Interrupt) -> anyhow
         Command::Status => run_status(&config, global, interrupt).await,
         Command::Ls(args) => run_ls(&config, &args, global, interrupt).await,
         Command::Verify(args) => run_verify(&config, args, global, interrupt).await,
-        Command::Repair(args) => run_repair(&config, &args, global, interrupt).await,
+        Command::Repair(args) => run_repair(&config, args, global, interrupt).await,
     }
 }
 
@@ -228,18 +228,23 @@ async fn run_verify(config: &Config, args: VerifyArgs, global: &Global, interrup
     outcome.failure().map_or(Ok(()), |class| Err(Told(class).into()))
 }
 
-async fn run_repair(config: &Config, args: &RepairArgs, global: &Global, interrupt: &Interrupt) -> anyhow::Result<()> {
+async fn run_repair(config: &Config, args: RepairArgs, global: &Global, interrupt: &Interrupt) -> anyhow::Result<()> {
     let (mode, access) = match args.dry_run {
         true => (repair::Mode::DryRun, Access::ReadOnly),
         false => (repair::Mode::Apply, Access::ReadWrite),
     };
-    let depth = if args.sizes_only { repair::Depth::Sizes } else { repair::Depth::Digests };
+    let options = repair::Options {
+        depth: if args.sizes_only { repair::Depth::Sizes } else { repair::Depth::Digests },
+        sound_head: if args.force { repair::SoundHead::Replace } else { repair::SoundHead::Keep },
+        incomplete: if args.leave_out { repair::Incomplete::LeaveOut } else { repair::Incomplete::Refuse },
+        feed_id: args.feed_id,
+        mode,
+    };
     let store = open_store(config, access, interrupt).await?;
     if !args.dry_run {
         lock_if_single_writer(config, interrupt).await?;
     }
-    let options = repair::Options { depth, mode };
-    let outcome = repair::run(config, &store, options, Utc::now(), &interrupt.token, &progress(global)).await?;
+    let outcome = repair::run(config, &store, &options, Utc::now(), &interrupt.token, &progress(global)).await?;
     report::print(global, &outcome, &outcome.lines())?;
     outcome.failure().map_or(Ok(()), |class| Err(Told(class).into()))
 }

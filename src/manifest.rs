@@ -413,6 +413,10 @@ impl Manifest {
     }
 
     fn check(&self) -> Result<(), String> {
+        // A replica's ledger holds it as an integer.
+        if self.revision == 0 || i32::try_from(self.revision).is_err() {
+            return Err(format!("{} is no revision", self.revision));
+        }
         if !self.window.is_of(self.day) {
             return Err(format!("its window is not one of {}", self.day));
         }

@@ -4,14 +4,13 @@
 //! together; [`data`] reads parts; [`source`] and [`replica`] compare rows and digests by day and table. Day by day, so
 //! that no more than one manifest is held. Nothing is ever changed.
 
-use anyhow::Context;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::codec::{RowsDigest, Tally};
 use crate::config::Config;
-use crate::day::Day;
-use crate::error::{Class, class_of};
+use crate::day::{Day, DayRange};
+use crate::error::{Class, class_of, describe};
 use crate::feed::{DayEntry, Feed};
 use crate::figures::{after_requests, counted, human_bytes, human_count, human_days};
 use crate::head;
@@ -55,6 +54,8 @@ pub struct Verification {
     pub sequence: u64,
     /// How many published days were looked at.
     pub days: u64,
+    /// Days that are not published, between the first and the last that were asked for.
+    pub missing: Vec<Day>,
     /// The levels that were asked for, in the order of [`Level`].
     pub levels: Vec<LevelReport>,
     /// Requests that the store was sent; absent for a folder.
@@ -91,8 +92,8 @@ impl Level {
         match self {
             Level::Store => "what parts hold, and revisions that the feed let go of",
             Level::Data => "whether the rows are those of the source",
-            Level::Source => "rows in no window of a published day, and reference rows that changed since their day",
-            Level::Replica => "days that are not applied, rows in no window of a published day, and reference tables",
+            Level::Source => "rows in no window of a published day",
+            Level::Replica => "rows in no window of a published day, and reference tables",
         }
     }
 }
@@ -114,6 +115,11 @@ pub struct LevelReport {
     pub differences: Vec<Difference>,
     /// What could not be compared, and why.
     pub not_compared: Vec<NotCompared>,
+    /// Slices of reference tables whose rows differ from the source as it is now: they are those of the moment that their
+    /// day was read.
+    pub changed_since: Vec<ChangedSince>,
+    /// What kept days from being compared.
+    pub errors: Vec<LevelError>,
     /// What this level never checks.
     pub blind_spot: &'static str,
 }
@@ -144,6 +150,28 @@ pub struct NotCompared {
     pub why: String,
 }
 
+/// A slice of a reference table that differs from the source as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ChangedSince {
+    /// The day.
+    pub day: Day,
+    /// `schema.table`
+    pub table: String,
+}
+
+/// An error that kept a day from being compared, and at the levels of databases those after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LevelError {
+    /// The day.
+    pub day: Day,
+    /// The exit code of its class.
+    pub exit_code: u8,
+    /// What a person reads.
+    pub message: String,
+    #[serde(skip)]
+    class: Class,
+}
+
 /// Rows and their digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Figures {
@@ -158,10 +186,16 @@ pub struct Figures {
 enum Judgement {
     /// The same rows.
     Equal,
+    /// The same rows, as far as they were compared.
+    EqualBut(String),
     /// Other rows.
     Differs(Figures),
+    /// Other rows than the source has now, in a reference table.
+    ChangedSince,
     /// It cannot be said, for this reason.
     NotCompared(String),
+    /// The slice is not there at all, for this reason.
+    Gone(String),
 }
 
 /// Compares what [`Options`] say.
@@ -178,18 +212,23 @@ pub async fn run(
 ) -> anyhow::Result<Verification> {
     let feed = head::read_existing(&**store).await?;
     crate::catchup::run::check_dataset(&feed, config)?;
-    let wanted = |entry: &&DayEntry| {
-        options.from.is_none_or(|from| entry.day >= from) && options.to.is_none_or(|to| entry.day <= to)
-    };
-    let entries: Vec<&DayEntry> = feed.days.iter().filter(wanted).collect();
-    let mut levels = vec![LevelReport::of(Level::Store)];
+    let wanted = |day: Day| options.from.is_none_or(|from| day >= from) && options.to.is_none_or(|to| day <= to);
+    let entries: Vec<&DayEntry> = feed.days.iter().filter(|entry| wanted(entry.day)).collect();
+    let missing = missing(&feed, options.from, options.to);
+    let mut objects = LevelReport::of(Level::Store);
     let mut data = options.data.map(|share| (share, LevelReport::of(Level::Data)));
-    let mut source = options.source.map(|endpoint| (endpoint, LevelReport::of(Level::Source)));
-    let mut replica = None;
-    if let Some(endpoint) = options.replica {
-        let reader = replica::Reader::open(config, &feed, &endpoint, cancel).await?;
-        replica = Some((reader, LevelReport::of(Level::Replica)));
-    }
+    let mut source = match options.source {
+        Some(endpoint) => {
+            Some((source::Reader::open(config, &feed, endpoint, cancel).await?, LevelReport::of(Level::Source)))
+        }
+        None => None,
+    };
+    let mut replica = match options.replica {
+        Some(endpoint) => {
+            Some((replica::Reader::open(config, &feed, &endpoint, cancel).await?, LevelReport::of(Level::Replica)))
+        }
+        None => None,
+    };
     for entry in &entries {
         if cancel.is_cancelled() {
             return Err(PgError::Cancelled.into());
@@ -198,75 +237,149 @@ pub async fn run(
         let manifest = match head::day_manifest(&**store, &feed, entry).await {
             Ok(manifest) => manifest,
             Err(error) => {
-                levels[0].differs(entry.day, None, error)?;
+                objects.take(entry.day, None, error)?;
                 continue;
             }
         };
-        objects::check(store, entry, &manifest, &mut levels[0]).await?;
+        if let Err(error) = objects::check(store, entry, &manifest, &mut objects).await {
+            objects.take(entry.day, None, error)?;
+        }
         if let Some((share, report)) = &mut data {
             data::check(store, &manifest, *share, report, progress).await?;
         }
-        if let Some((endpoint, report)) = &mut source {
-            let judged = source::compare(config, endpoint, &manifest, cancel).await;
-            report.judge(&manifest, judged.with_context(|| format!("cannot compare {} with the source", entry.day))?);
+        if let Some((reader, report)) = source.as_mut().filter(|(_, report)| report.errors.is_empty()) {
+            let judged = reader.compare(&manifest, cancel).await;
+            report.judge(&manifest, judged)?;
+            report.miss_tables(config, &manifest);
         }
-        if let Some((reader, report)) = &mut replica {
+        if let Some((reader, report)) = replica.as_mut().filter(|(_, report)| report.errors.is_empty()) {
             let judged = reader.compare(entry, &manifest).await;
-            report.judge(&manifest, judged.with_context(|| format!("cannot compare {} with the replica", entry.day))?);
+            report.judge(&manifest, judged)?;
         }
     }
     progress.end();
+    let mut levels = vec![objects];
     levels.extend(data.map(|(_, report)| report));
     levels.extend(source.map(|(_, report)| report));
     levels.extend(replica.map(|(_, report)| report));
     if levels.iter().any(|level| !level.differences.is_empty()) {
-        let present = head::read_existing(&**store).await?;
-        levels.iter_mut().for_each(|level| level.excuse(&feed, &present));
+        // Only to excuse what changed meanwhile: without it the differences stand.
+        if let Ok(present) = head::read_existing(&**store).await {
+            levels.iter_mut().for_each(|level| level.excuse(&feed, &present));
+        }
     }
-    Ok(Verification::of(&feed, entries.len(), levels, store.requests()))
+    Ok(Verification {
+        format: 1,
+        dataset: feed.dataset.clone(),
+        feed_id: feed.feed_id.clone(),
+        sequence: feed.sequence,
+        days: entries.len() as u64,
+        missing,
+        levels,
+        requests: store.requests(),
+    })
+}
+
+/// Days without an entry from `from`, or else the oldest, to `to`, or else the newest.
+fn missing(feed: &Feed, from: Option<Day>, to: Option<Day>) -> Vec<Day> {
+    let first = from.or(feed.days.first().map(|entry| entry.day));
+    let last = to.or(feed.days.last().map(|entry| entry.day));
+    let (Some(from), Some(to)) = (first, last) else { return Vec::new() };
+    DayRange { from, to }.days().filter(|day| feed.day(*day).is_none()).collect()
 }
 
 impl LevelReport {
     fn of(level: Level) -> LevelReport {
-        let (differences, not_compared, blind_spot) = (Vec::new(), Vec::new(), level.blind_spot());
-        LevelReport { level, slices: 0, objects: 0, rows: 0, bytes: 0, differences, not_compared, blind_spot }
+        LevelReport {
+            level,
+            slices: 0,
+            objects: 0,
+            rows: 0,
+            bytes: 0,
+            differences: Vec::new(),
+            not_compared: Vec::new(),
+            changed_since: Vec::new(),
+            errors: Vec::new(),
+            blind_spot: level.blind_spot(),
+        }
     }
 
-    /// Takes an error for a difference if it says that something is not as published.
+    /// Takes an error for a difference if it says that something is not as published, and else as what kept the day from
+    /// being compared.
     ///
     /// # Errors
-    /// The error itself otherwise.
-    fn differs(&mut self, day: Day, table: Option<&Slice>, error: anyhow::Error) -> anyhow::Result<()> {
-        if class_of(&error) != Class::Integrity {
-            return Err(error.context(format!("cannot verify {day}")));
+    /// The error itself when the run was ended.
+    fn take(&mut self, day: Day, table: Option<&Slice>, error: anyhow::Error) -> anyhow::Result<()> {
+        match class_of(&error) {
+            Class::Interrupted => return Err(error),
+            Class::Integrity => {
+                let (table, what) = (table.map(Slice::qualified_name), format!("{error:#}"));
+                self.differences.push(Difference { day, table, what, published: None, found: None });
+            }
+            class => {
+                let message = describe(&error);
+                self.errors.push(LevelError { day, exit_code: class.exit_code(), message, class });
+            }
         }
-        let table = table.map(Slice::qualified_name);
-        self.differences.push(Difference { day, table, what: format!("{error:#}"), published: None, found: None });
         Ok(())
     }
 
     /// Takes the judgements of a day's slices, in their order.
-    fn judge(&mut self, manifest: &Manifest, judged: Vec<Judgement>) {
+    ///
+    /// # Errors
+    /// As [`LevelReport::take`].
+    fn judge(&mut self, manifest: &Manifest, judged: anyhow::Result<Vec<Judgement>>) -> anyhow::Result<()> {
+        let judged = match judged {
+            Ok(judged) => judged,
+            Err(error) => return self.take(manifest.day, None, error),
+        };
         for (slice, judgement) in manifest.slices.iter().zip(judged) {
-            let (day, table) = (manifest.day, slice.qualified_name());
-            if let Judgement::NotCompared(why) = judgement {
-                self.not_compared.push(NotCompared { day, table, why });
-                continue;
+            let (day, table, who) = (manifest.day, slice.qualified_name(), self.level.word());
+            if !matches!(judgement, Judgement::NotCompared(_)) {
+                self.slices += 1;
+                self.rows += slice.rows;
             }
-            self.slices += 1;
-            self.rows += slice.rows;
-            if let Judgement::Differs(found) = judgement {
-                let published = Figures { rows: slice.rows, rows_digest: slice.rows_digest };
-                let what = match found.rows == published.rows {
-                    true => format!("{} holds as many rows ({}), but not the same", self.level.word(), found.rows),
-                    false => {
-                        format!("{} holds {} rows, {} are published", self.level.word(), found.rows, published.rows)
-                    }
-                };
-                let (table, published, found) = (Some(table), Some(published), Some(found));
-                self.differences.push(Difference { day, table, what, published, found });
+            let (what, found) = match judgement {
+                Judgement::Equal => continue,
+                Judgement::EqualBut(why) | Judgement::NotCompared(why) => {
+                    self.not_compared.push(NotCompared { day, table, why });
+                    continue;
+                }
+                Judgement::ChangedSince => {
+                    self.changed_since.push(ChangedSince { day, table });
+                    continue;
+                }
+                Judgement::Gone(what) => (what, None),
+                Judgement::Differs(found) if found.rows == slice.rows => {
+                    (format!("{who} holds as many rows ({}), but not the same", found.rows), Some(found))
+                }
+                Judgement::Differs(found) => {
+                    (format!("{who} holds {} rows, {} are published", found.rows, slice.rows), Some(found))
+                }
+            };
+            let published = Some(Figures { rows: slice.rows, rows_digest: slice.rows_digest });
+            self.differences.push(Difference { day, table: Some(table), what, published, found });
+        }
+        Ok(())
+    }
+
+    /// Tables of the configuration that a day does not carry.
+    fn miss_tables(&mut self, config: &Config, manifest: &Manifest) {
+        for table in &config.tables {
+            if !manifest.slices.iter().any(|slice| slice.schema == table.schema && slice.table == table.name) {
+                let (day, table) = (manifest.day, format!("{}.{}", table.schema, table.name));
+                self.not_compared.push(NotCompared {
+                    day,
+                    table,
+                    why: "the published day does not carry this table".into(),
+                });
             }
         }
+    }
+
+    /// Was anything held against what is published?
+    fn compared_anything(&self) -> bool {
+        self.slices > 0 || self.objects > 0
     }
 
     /// Days that were published again or let go of meanwhile may well differ from what they were: `before` and `present`
@@ -291,55 +404,75 @@ impl LevelReport {
                 format!("{} slices, {} rows compared", human_count(self.slices), human_count(self.rows))
             }
         };
-        let verdict = match self.differences.len() {
-            0 => "as published".to_owned(),
-            count => counted(count, "difference").to_uppercase(),
+        let verdict = match (self.differences.len(), self.errors.is_empty(), self.compared_anything()) {
+            (0, true, true) => "as published".to_owned(),
+            (0, true, false) => "NOTHING WAS COMPARED".to_owned(),
+            (0, false, _) => "NOT ALL OF IT WAS COMPARED".to_owned(),
+            (count, _, _) => counted(count, "difference").to_uppercase(),
         };
         let mut lines = vec![format!("{}: {verdict} ({compared})", self.level.word())];
         lines.extend(self.differences.iter().map(|difference| {
             let table = difference.table.as_ref().map(|table| format!(" {table}")).unwrap_or_default();
             format!("  {}{table}: {}", difference.day, difference.what)
         }));
+        lines.extend(self.errors.iter().map(|error| format!("  {} failed: {}", error.day, error.message)));
         lines.extend(self.not_compared_lines());
+        lines.extend(self.changed_since_lines());
         lines.push(format!("  never checked here: {}", self.blind_spot));
         lines
     }
 
     /// One line for all days of a table that were not compared for the same reason.
     fn not_compared_lines(&self) -> Vec<String> {
-        let mut groups: Vec<(&str, &str, Vec<Day>)> = Vec::new();
-        for NotCompared { day, table, why } in &self.not_compared {
-            match groups.iter_mut().find(|(of, reason, _)| of == table && reason == why) {
-                Some((_, _, days)) => days.push(*day),
-                None => groups.push((table, why, vec![*day])),
-            }
-        }
-        groups.iter().map(|(table, why, days)| format!("  not compared: {table} {}: {why}", human_days(days))).collect()
+        let all = self.not_compared.iter().map(|one| ((one.table.as_str(), one.why.as_str()), one.day));
+        let line = |((table, why), days): ((&str, &str), Vec<Day>)| {
+            format!("  not compared: {table} {}: {why}", human_days(&days))
+        };
+        grouped(all).into_iter().map(line).collect()
+    }
+
+    fn changed_since_lines(&self) -> Vec<String> {
+        let line = |(table, days): (&str, Vec<Day>)| {
+            format!("  rows of the reference table {table} have changed since {}", human_days(&days))
+        };
+        grouped(self.changed_since.iter().map(|one| (one.table.as_str(), one.day))).into_iter().map(line).collect()
     }
 }
 
-impl Verification {
-    fn of(feed: &Feed, days: usize, levels: Vec<LevelReport>, requests: Option<u64>) -> Verification {
-        Verification {
-            format: 1,
-            dataset: feed.dataset.clone(),
-            feed_id: feed.feed_id.clone(),
-            sequence: feed.sequence,
-            days: days as u64,
-            levels,
-            requests,
+/// The days of each kind, in the order of its first.
+fn grouped<K: PartialEq>(all: impl Iterator<Item = (K, Day)>) -> Vec<(K, Vec<Day>)> {
+    let mut groups: Vec<(K, Vec<Day>)> = Vec::new();
+    for (kind, day) in all {
+        match groups.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, days)) => days.push(day),
+            None => groups.push((kind, vec![day])),
         }
     }
+    groups
+}
 
-    /// [`Class::Integrity`] when anything differs.
+impl Verification {
+    /// Why the run did not end well: [`Class::Integrity`] when anything differs; else the class of what kept a day from
+    /// being compared; [`Class::Gap`] for days that are not published; [`Class::Other`] when a level had nothing to compare.
     pub fn failure(&self) -> Option<Class> {
-        self.levels.iter().any(|level| !level.differences.is_empty()).then_some(Class::Integrity)
+        let differs = self.levels.iter().any(|level| !level.differences.is_empty());
+        let error = self.levels.iter().find_map(|level| level.errors.first());
+        let idle = self.days > 0 && self.levels.iter().any(|level| !level.compared_anything());
+        match error {
+            _ if differs => Some(Class::Integrity),
+            Some(error) => Some(error.class),
+            None if !self.missing.is_empty() => Some(Class::Gap),
+            None => idle.then_some(Class::Other),
+        }
     }
 
     /// The report for people.
     pub fn lines(&self) -> Vec<String> {
         let days = counted(usize::try_from(self.days).unwrap_or(usize::MAX), "day");
         let mut lines = vec![format!("{}: {days}{}", self.dataset, after_requests(self.requests))];
+        if !self.missing.is_empty() {
+            lines.push(format!("not published: {}", human_days(&self.missing)));
+        }
         lines.extend(self.levels.iter().flat_map(LevelReport::lines));
         let left_out: Vec<&str> =
             [(Level::Data, "--read-data"), (Level::Source, "--source"), (Level::Replica, "--replica")]

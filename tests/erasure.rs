@@ -36,3 +36,32 @@ fn an_erased_row_leaves_the_feed_the_replica_and_after_the_grace_the_store() {
     assert!(!is_published(&pair, "her telephone number"), "prune deletes superseded revisions");
     pair.scene.pgslice(&["verify", "--read-data", "--source", "--replica"]).exits(0);
 }
+
+#[test]
+fn an_erased_reference_row_leaves_every_day_that_carried_it() {
+    let schema = "CREATE TABLE people (id int PRIMARY KEY, name text);
+        CREATE TABLE notes (id int PRIMARY KEY, at timestamptz NOT NULL, person int REFERENCES people ON DELETE SET NULL)";
+    let tables = format!(
+        "{NOTES_TABLE}[[table]]\nname = \"people\"\nrows = \"referenced\"\nreferenced-by = [\"notes.person\"]\nkey = [\"id\"]\n"
+    );
+    let mut pair = Pair::new(schema, &tables);
+    pair.configure(&format!("[retention]\ngrace = \"0s\"\n{tables}"));
+    pair.source.psql(
+        "INSERT INTO people VALUES (1, 'Jane Doe'), (2, 'b');
+         INSERT INTO notes SELECT i, '2024-05-01 05:00+00'::timestamptz + i * interval '8 hours', 1 + i % 2
+             FROM generate_series(1, 6) i",
+    );
+    pair.export_range("2024-05-01", "2024-05-03");
+    pair.catchup(&[]).exits(0);
+    pair.source.psql("DELETE FROM people WHERE id = 1");
+    let compared = pair.scene.pgslice(&["verify", "--source"]).exits(4);
+    assert!(compared.stdout.contains("public.people have changed since"), "{compared}");
+    pair.export_range("2024-05-01", "2024-05-03");
+    pair.scene.pgslice(&["prune"]).exits(0);
+    assert!(!is_published(&pair, "Jane Doe"));
+    pair.catchup(&[]).exits(0);
+    pair.assert_equal("notes");
+    // What no time slice deletes: its owner does, as docs/operating.md says.
+    assert_eq!(pair.replica.psql("DELETE FROM people WHERE id = 1 RETURNING name"), "Jane Doe");
+    pair.scene.pgslice(&["verify", "--read-data", "--source", "--replica"]).exits(0);
+}

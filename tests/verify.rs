@@ -153,9 +153,11 @@ fn a_replica_that_was_changed_by_hand_is_found() {
     assert!(what.contains("but not the same"), "{what}");
     let told = verify(&pair, &["--replica"]).exits(4);
     assert!(told.stdout.contains("replica: 1 DIFFERENCE (3 slices, 15 rows compared)"), "{told}");
-    // And mended as docs/operating.md says.
+    // And mended as docs/operating.md says; rows of the replica's own in other days stay.
+    pair.replica.psql("INSERT INTO notes VALUES (999, '2024-05-01 12:00+00', 'own')");
     pair.replica.psql("DELETE FROM pgslice.ledger WHERE day = '2024-05-02'");
-    pair.catchup(&["--force"]).exits(0);
+    pair.catchup(&["--force", "--from", "2024-05-02", "--to", "2024-05-02"]).exits(0);
+    assert_eq!(pair.replica.psql("DELETE FROM notes WHERE id = 999 RETURNING body"), "own");
     verify(&pair, &["--replica"]).exits(0);
     pair.assert_equal("notes");
 }
@@ -165,22 +167,79 @@ fn what_cannot_be_compared_is_said_and_is_no_difference() {
     let pair = caught_up();
     pair.source.psql("INSERT INTO notes VALUES (109, '2024-05-01 05:00+00')");
     pair.export("2024-05-01");
-    pair.source.psql("ALTER TABLE notes DROP COLUMN body");
-    let said = report(&pair, &["--source", "--replica"], 0);
-    let why = |level: usize| {
-        let list = said["levels"][level]["not_compared"].as_array().expect("a list").clone();
+    let why = |said: &Value| {
+        let list = said["levels"][1]["not_compared"].as_array().expect("a list").clone();
         list.into_iter().map(|one| one["why"].as_str().expect("text").to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(why(1).len(), 3, "{said:#}");
-    assert!(why(1)[0].contains("no longer has its column \"body\""), "{said:#}");
-    assert_eq!(why(2), ["revision 1 is applied, 2 is published"]);
-    pair.replica.psql("DROP TABLE notes; CREATE TABLE notes (id int PRIMARY KEY, at timestamptz NOT NULL, body text)");
-    let said = report(&pair, &["--replica"], 0);
-    assert_eq!(said["levels"][1]["not_compared"][0]["why"], "not applied");
+    assert_eq!(why(&report(&pair, &["--replica"], 0)), ["revision 1 is applied, 2 is published"]);
+    pair.source.psql("ALTER TABLE notes ADD COLUMN newer text");
+    let said = report(&pair, &["--source"], 0);
+    assert_eq!(said["levels"][1]["rows"], 16, "the columns that are published were compared");
+    assert!(why(&said)[0].contains("without its column \"newer\""), "{said:#}");
+    // Nothing at all compared is no all-clear.
+    pair.source.psql("ALTER TABLE notes DROP COLUMN body");
+    let said = report(&pair, &["--source"], 1);
+    assert_eq!(why(&said).len(), 3, "{said:#}");
+    assert!(why(&said)[0].contains("no longer has its column \"body\""), "{said:#}");
+    let told = verify(&pair, &["--source"]).exits(1);
+    assert!(told.stdout.contains("source: NOTHING WAS COMPARED"), "{told}");
 }
 
 #[test]
-fn reference_rows_that_changed_since_are_no_difference() {
+fn a_table_that_is_gone_or_was_made_anew_on_the_replica_is_a_difference() {
+    let pair = caught_up();
+    pair.replica.psql("DROP TABLE notes; CREATE TABLE notes (id int PRIMARY KEY, at timestamptz NOT NULL, body text)");
+    let said = report(&pair, &["--replica"], 4);
+    assert!(said["levels"][1]["differences"][0]["what"].as_str().expect("text").contains("made anew"), "{said:#}");
+    pair.replica.psql("DROP TABLE notes");
+    let said = report(&pair, &["--replica"], 4);
+    assert!(said["levels"][1]["differences"][0]["what"].as_str().expect("text").contains("no such table"), "{said:#}");
+}
+
+#[test]
+fn rows_that_are_lost_are_found_also_where_the_replica_may_have_others() {
+    // Rows of the replica's own, met by the first catchup, stay.
+    let pair = Pair::of_notes(1);
+    pair.export("2024-05-01");
+    pair.replica.psql("INSERT INTO notes VALUES (999, '2024-05-01 12:00+00', 'own')");
+    pair.catchup(&[]).exits(0);
+    let said = report(&pair, &["--replica"], 1);
+    assert!(said["levels"][1]["not_compared"][0]["why"].as_str().expect("text").contains("own"), "{said:#}");
+    pair.replica.psql("DELETE FROM notes WHERE id < 999");
+    assert_eq!(difference(&report(&pair, &["--replica"], 4)).0, "replica");
+
+    let mut filtered = Pair::of_notes(1);
+    filtered.configure(&format!("{NOTES_TABLE}where = \"id < 105\"\n"));
+    filtered.export("2024-05-01");
+    filtered.catchup(&[]).exits(0);
+    report(&filtered, &["--replica", "--source"], 0);
+    filtered.replica.psql("DELETE FROM notes WHERE id = 102");
+    assert_eq!(difference(&report(&filtered, &["--replica"], 4)).0, "replica");
+}
+
+#[test]
+fn an_error_at_one_level_does_not_hide_what_another_found() {
+    let pair = caught_up();
+    pair.place().remove(&pair.part_key("2024-05-01", "notes"));
+    pair.source.psql("DROP TABLE notes");
+    let said = report(&pair, &["--source"], 4);
+    assert_eq!(difference(&said).0, "store");
+    let errors = said["levels"][1]["errors"].as_array().expect("a list");
+    assert_eq!((errors.len(), &errors[0]["exit_code"]), (1, &Value::from(2)), "{said:#}");
+}
+
+#[test]
+fn a_day_that_is_not_published_is_told_by_the_exit_code() {
+    let pair = Pair::of_notes(3);
+    pair.export("2024-05-01");
+    pair.export("2024-05-03");
+    assert_eq!(report(&pair, &["--read-data"], 10)["missing"], serde_json::json!(["2024-05-02"]));
+    report(&pair, &["--from", "2024-05-03"], 0);
+    report(&pair, &["--from", "2024-05-04", "--to", "2024-05-04"], 10);
+}
+
+#[test]
+fn reference_rows_that_changed_since_are_told_apart() {
     let schema = "CREATE TABLE people (id int PRIMARY KEY, name text);
         CREATE TABLE notes (id int PRIMARY KEY, at timestamptz NOT NULL, person int REFERENCES people)";
     let tables = format!(
@@ -195,9 +254,13 @@ fn reference_rows_that_changed_since_are_no_difference() {
     pair.catchup(&[]).exits(0);
     pair.source.psql("UPDATE people SET name = 'renamed' WHERE id = 1");
     let said = report(&pair, &["--source", "--replica"], 0);
-    let source = &said["levels"][1];
-    assert_eq!((source["slices"].as_u64(), source["not_compared"].as_array().map(Vec::len)), (Some(3), Some(1)));
-    assert_eq!(source["not_compared"][0]["table"], "public.people");
+    assert_eq!(
+        said["levels"][1]["changed_since"],
+        serde_json::json!([{ "day": "2024-05-01", "table": "public.people" }])
+    );
+    assert_eq!(said["levels"][1]["slices"], 4);
+    let told = verify(&pair, &["--source"]).exits(0);
+    assert!(told.stdout.contains("reference table public.people have changed since 2024-05-01"), "{told}");
 }
 
 #[test]

@@ -1,93 +1,200 @@
 //! Which of the manifests in a store a head should name, and the head that names them. Pure.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
+use super::LeftOut;
+use crate::day::Day;
 use crate::error::{Class, Failure};
-use crate::feed::{DayEntry, Feed, ManifestRef, RetiredReason, SourceIdentity};
-use crate::manifest::{Manifest, State};
+use crate::feed::{DayEntry, Feed, ManifestRef, Retired, RetiredReason, SourceIdentity};
+use crate::layout::Key;
+use crate::manifest::{Manifest, State, Taken};
 
-/// A manifest that lies in the store.
+/// What a repair needs of a manifest that lies in the store: frames are many, and dropped at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// Where, and what it hashes to.
-    pub reference: ManifestRef,
-    /// What it says.
-    pub manifest: Manifest,
+pub(super) struct Found {
+    feed_id: String,
+    dataset: String,
+    timezone: String,
+    taken: Taken,
+    /// The entry that would publish it.
+    pub(super) entry: DayEntry,
+}
+
+impl Found {
+    pub(super) fn of(manifest: &Manifest, reference: ManifestRef) -> Found {
+        Found {
+            feed_id: manifest.feed_id.clone(),
+            dataset: manifest.dataset.clone(),
+            timezone: manifest.timezone.clone(),
+            taken: manifest.taken.clone(),
+            entry: DayEntry::of(manifest, reference),
+        }
+    }
+
+    pub(super) fn key(&self) -> &Key {
+        &self.entry.manifest.key
+    }
+
+    /// The higher revision, then the final one, then the one that was read later.
+    fn order(&self, other: &Found) -> Ordering {
+        let rank = |found: &Found| (found.entry.revision, found.entry.state == State::Final);
+        rank(self).cmp(&rank(other)).then_with(|| self.taken.order(&other.taken))
+    }
 }
 
 /// The manifests of one feed.
 #[derive(Debug)]
 pub(super) struct Chosen {
     pub(super) feed_id: String,
-    /// The newest revision of each day, ascending.
+    /// The newest revision of each day, ascending; without days whose newest cannot be read.
     pub(super) newest: Vec<Found>,
-    /// The others.
+    /// The other revisions.
     pub(super) older: Vec<Found>,
+    /// Days whose newest revision cannot be read.
+    pub(super) left_out: Vec<LeftOut>,
 }
 
-/// Sorts the manifests of `dataset` by day and revision. `feed_id` is that of the head, if it could be read.
+/// Which feed is meant.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wanted<'a> {
+    /// This one.
+    Named(&'a str),
+    /// This one, if there is more than one; it may have been read from a damaged head.
+    Hinted(Option<&'a str>),
+}
+
+/// Sorts the manifests of `dataset` by day and revision; `unreadable` ones count by their names.
 ///
 /// # Errors
-/// Class Integrity when there are none, or when they are of several feeds and no head says which one it is.
-pub(super) fn choose(found: Vec<Found>, dataset: &str, feed_id: Option<&str>) -> Result<Chosen, Failure> {
+/// Class Integrity when there are none; class Usage when they are of several feeds and nothing says which one is meant.
+pub(super) fn choose(
+    found: Vec<Found>,
+    unreadable: Vec<LeftOut>,
+    dataset: &str,
+    wanted: Wanted<'_>,
+) -> Result<Chosen, Failure> {
     let mut feeds: BTreeMap<String, Vec<Found>> = BTreeMap::new();
-    for found in found {
-        let manifest = &found.manifest;
-        if manifest.dataset == dataset && feed_id.is_none_or(|known| manifest.feed_id == known) {
-            feeds.entry(manifest.feed_id.clone()).or_default().push(found);
+    for found in found.into_iter().filter(|found| found.dataset == dataset) {
+        feeds.entry(found.feed_id.clone()).or_default().push(found);
+    }
+    let feed_id = which_feed(&feeds, dataset, wanted)?;
+    let mut days: BTreeMap<Day, Vec<Found>> = BTreeMap::new();
+    for found in feeds.remove(&feed_id).unwrap_or_default() {
+        days.entry(found.entry.day).or_default().push(found);
+    }
+    let mut chosen = Chosen { feed_id, newest: Vec::new(), older: Vec::new(), left_out: Vec::new() };
+    let mut hidden: BTreeMap<Day, Vec<LeftOut>> = BTreeMap::new();
+    for left_out in unreadable {
+        hidden.entry(left_out.day).or_default().push(left_out);
+    }
+    for (day, mut revisions) in days {
+        revisions.sort_by(|one, other| other.order(one));
+        let newest = revisions.first().map_or(0, |found| found.entry.revision);
+        let unreadable = hidden.remove(&day).unwrap_or_default();
+        let mut revisions = revisions.into_iter();
+        match unreadable.into_iter().find(|left_out| left_out.revision >= newest) {
+            // An older revision in its place would bring back rows that were taken away.
+            Some(left_out) => chosen.left_out.push(left_out),
+            None => chosen.newest.extend(revisions.next()),
         }
+        chosen.older.extend(revisions);
     }
-    if feeds.len() > 1 {
-        let ids: Vec<&str> = feeds.keys().map(String::as_str).collect();
-        return Err(Failure::new(
-            Class::Integrity,
-            format!("the store holds days of several feeds: {}", ids.join(", ")),
-        )
-        .meaning("nothing was written")
-        .next("move the directories of the feed that does not belong here out of the store, then run again"));
-    }
-    let Some((feed_id, mut found)) = feeds.pop_first() else {
-        return Err(Failure::new(Class::Integrity, format!("the store holds no manifest of dataset {dataset:?}"))
-            .meaning("nothing was written")
-            .next("check dataset and store.url; if the days are lost, the next `pgslice export` begins a new feed"));
+    let newest_of = |mut left_out: Vec<LeftOut>| {
+        left_out.sort_by_key(|left_out| left_out.revision);
+        left_out.pop()
     };
-    found.sort_by_key(|found| {
-        let manifest = &found.manifest;
-        let settled = manifest.state == State::Final;
-        (manifest.day, Reverse((manifest.revision, settled, manifest.taken.exported_at)), found.reference.key.clone())
-    });
-    let (mut newest, mut older): (Vec<Found>, Vec<Found>) = (Vec::new(), Vec::new());
-    for found in found {
-        match newest.last() {
-            Some(newer) if newer.manifest.day == found.manifest.day => older.push(found),
-            _ => newest.push(found),
-        }
-    }
-    Ok(Chosen { feed_id, newest, older })
+    chosen.left_out.extend(hidden.into_values().filter_map(newest_of));
+    Ok(chosen)
 }
 
-/// `empty` with `days` published. The `older` revisions are retired now; those of days that are left out are not named at
-/// all, so that nothing deletes them.
-pub(super) fn rebuild(empty: Feed, days: Vec<Found>, older: Vec<Found>, now: DateTime<Utc>) -> Feed {
-    let mut feed = empty;
-    if let Some(newest) = days.iter().max_by_key(|found| found.manifest.taken.exported_at) {
-        let Manifest { taken, timezone, .. } = &newest.manifest;
-        feed.timezone.clone_from(timezone);
-        feed.source =
-            Some(SourceIdentity { system_identifier: taken.system_identifier.clone(), timeline: taken.timeline });
-    }
-    feed.days = days.into_iter().map(|found| DayEntry::of(&found.manifest, found.reference)).collect();
-    feed.retired = older
-        .into_iter()
-        .filter(|found| feed.day(found.manifest.day).is_some())
-        .map(|found| DayEntry::of(&found.manifest, found.reference).retire(RetiredReason::Superseded, now))
+fn which_feed(feeds: &BTreeMap<String, Vec<Found>>, dataset: &str, wanted: Wanted<'_>) -> Result<String, Failure> {
+    let known = |id: &str| feeds.contains_key(id).then(|| id.to_owned());
+    let only = (feeds.len() == 1).then(|| feeds.keys().next().cloned()).flatten();
+    let feed_id = match wanted {
+        Wanted::Named(id) => known(id),
+        Wanted::Hinted(hint) => only.or_else(|| hint.and_then(known)),
+    };
+    let told: Vec<String> = feeds
+        .iter()
+        .map(|(id, found)| {
+            let days: BTreeSet<Day> = found.iter().map(|found| found.entry.day).collect();
+            let span = days.first().zip(days.last()).map(|(first, last)| format!(", {first} to {last}"));
+            format!("{id} ({} days{})", days.len(), span.unwrap_or_default())
+        })
         .collect();
+    match (feed_id, told.is_empty()) {
+        (Some(feed_id), _) => Ok(feed_id),
+        (None, true) => Err(Failure::new(
+            Class::Integrity,
+            format!("the store holds no manifest of dataset {dataset:?} that can be read"),
+        )
+        .meaning("nothing was written")
+        .next("check dataset and store.url")),
+        (None, false) => {
+            Err(Failure::new(Class::Usage, format!("the store holds days of these feeds: {}", told.join(", ")))
+                .meaning("nothing was written: replicas follow one of them")
+                .next("say which one with --feed-id; a replica's is in its table pgslice.feed"))
+        }
+    }
+}
+
+/// Days of which something else than the chosen revision is named by what is left of the head and its page.
+pub(super) fn doubtful(newest: &[Found], older: &[Found], remains: &str) -> Vec<Day> {
+    let is_named = |found: &Found| remains.contains(found.key().as_str());
+    let other_is_named = |day: Day| older.iter().any(|found| found.entry.day == day && is_named(found));
+    newest
+        .iter()
+        .filter(|found| !is_named(found) && other_is_named(found.entry.day))
+        .map(|found| found.entry.day)
+        .collect()
+}
+
+/// `base` with `days` published instead of its own.
+///
+/// Of the `older` revisions those of published days are retired now; what is left of days that are left out is not named,
+/// so that nothing deletes it, but for a tombstone that keeps their revisions counted.
+pub(super) fn rebuild(base: Feed, days: Vec<Found>, older: &[Found], left_out: &[LeftOut], now: DateTime<Utc>) -> Feed {
+    let mut feed = base;
+    if let Some(newest) = days.iter().max_by(|one, other| one.taken.order(&other.taken)) {
+        feed.timezone.clone_from(&newest.timezone);
+        feed.source = Some(SourceIdentity {
+            system_identifier: newest.taken.system_identifier.clone(),
+            timeline: newest.taken.timeline,
+        });
+    }
+    feed.days = days.into_iter().map(|found| found.entry).collect();
+    let named: BTreeSet<Key> = feed.days.iter().map(|entry| entry.manifest.key.clone()).collect();
+    let published: BTreeSet<Day> = feed.days.iter().map(|entry| entry.day).collect();
+    feed.retired.retain(|retired| {
+        let is_back = retired.deleted_at.is_some() && published.contains(&retired.day);
+        !named.contains(&retired.manifest.key) && !is_back
+    });
+    let mut known: BTreeSet<Key> = feed.retired.iter().map(|retired| retired.manifest.key.clone()).collect();
+    let superseded = older.iter().filter(|found| published.contains(&found.entry.day));
+    let superseded = superseded.map(|found| found.entry.clone().retire(RetiredReason::Superseded, now));
+    let tombstones = left_out.iter().map(|left_out| Retired {
+        day: left_out.day,
+        revision: left_out.revision,
+        manifest: ManifestRef { key: left_out.manifest.clone(), sha256: String::new() },
+        digest: String::new(),
+        retired_at: now,
+        reason: RetiredReason::Superseded,
+        deleted_at: Some(now),
+    });
+    let new: Vec<Retired> =
+        superseded.chain(tombstones).filter(|retired| known.insert(retired.manifest.key.clone())).collect();
+    feed.retired.extend(new);
     feed.oldest = feed.days.first().map(|entry| entry.day);
     feed.newest = feed.days.last().map(|entry| entry.day);
     feed
+}
+
+/// When the newest of these was read: the last sign of life that the store knows of.
+pub(super) fn last_reading(days: &[Found]) -> Option<DateTime<Utc>> {
+    days.iter().map(|found| found.taken.exported_at).max()
 }
 
 /// What a damaged head still shows.
@@ -121,80 +228,4 @@ pub(super) fn next_sequence(known: Option<u64>, now: DateTime<Utc>) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::day::Day;
-    use crate::retention::fixtures::{self, day, instant};
-
-    const NOW: &str = "2024-06-01T00:00:00Z";
-
-    fn found(date: &str, revision: u32, state: State, attempt: &str) -> Found {
-        let (reference, manifest) = fixtures::manifest(day(date), revision, state, attempt, [None; 3]);
-        Found { reference, manifest }
-    }
-
-    fn attempts(found: &[Found]) -> Vec<&str> {
-        found.iter().map(|found| found.reference.key.as_str().split('/').nth(1).expect("an attempt")).collect()
-    }
-
-    #[test]
-    fn of_a_day_the_highest_revision_counts_then_the_final_one() {
-        let chosen = choose(
-            vec![
-                found("2024-05-02", 2, State::Provisional, "00000004"),
-                found("2024-05-01", 1, State::Final, "00000001"),
-                found("2024-05-02", 1, State::Final, "00000003"),
-                found("2024-05-02", 2, State::Final, "00000002"),
-            ],
-            "datanommer",
-            None,
-        )
-        .expect("one feed");
-        assert_eq!(attempts(&chosen.newest), ["r1-00000001", "r2-00000002"]);
-        assert_eq!(attempts(&chosen.older), ["r2-00000004", "r1-00000003"]);
-    }
-
-    #[test]
-    fn manifests_of_two_feeds_are_refused_unless_the_head_says_which_is_meant() {
-        let own = found("2024-05-01", 1, State::Final, "00000001");
-        let mut foreign = found("2024-05-02", 1, State::Final, "00000002");
-        foreign.manifest.feed_id = "0ther".into();
-        let both = || vec![own.clone(), foreign.clone()];
-        assert_eq!(choose(both(), "datanommer", None).expect_err("two feeds").class, Class::Integrity);
-        assert_eq!(attempts(&choose(both(), "datanommer", Some("f00d")).expect("told").newest), ["r1-00000001"]);
-        assert!(choose(both(), "another", None).is_err(), "none is of that dataset");
-    }
-
-    #[test]
-    fn older_revisions_are_retired_only_where_a_newer_one_is_published() {
-        let days = vec![found("2024-05-01", 2, State::Final, "00000002")];
-        let older =
-            vec![found("2024-05-01", 1, State::Final, "00000001"), found("2024-05-02", 1, State::Final, "00000003")];
-        let feed = rebuild(Feed { sequence: 9, ..fixtures::empty_feed() }, days, older, instant(NOW));
-        let retired: Vec<Day> = feed.retired.iter().map(|retired| retired.day).collect();
-        assert_eq!(retired, [day("2024-05-01")], "what is left of a day that is left out stays");
-        assert_eq!((feed.sequence, feed.oldest, feed.newest), (9, Some(day("2024-05-01")), Some(day("2024-05-01"))));
-        Feed::parse(&feed.to_bytes()).expect("a head that readers take");
-    }
-
-    #[test]
-    fn the_sequence_is_above_whatever_came_before() {
-        let now = instant(NOW);
-        let seconds = u64::try_from(now.timestamp()).expect("after 1970");
-        assert_eq!(next_sequence(None, now), seconds);
-        assert_eq!(next_sequence(Some(41), now), seconds);
-        assert_eq!(next_sequence(Some(seconds + 7), now), seconds + 8, "repaired twice within a second");
-        assert_eq!(next_sequence(Some(u64::MAX), now), seconds, "damage is no number");
-    }
-
-    #[test]
-    fn a_damaged_head_still_shows_who_it_was() {
-        let id = "0123456789abcdef0123456789abcdef";
-        let head = format!("{{\"format\": 1,\n  \"feed_id\": \"{id}\",\n  \"sequence\" : 41, \"da");
-        let told = Fragments { feed_id: Some(id.into()), sequence: Some(41) };
-        assert_eq!(Fragments::of(head.as_bytes()), told);
-        for damage in ["", "{\"format\": 1,", "\"sequence\": x \"feed_id\": \"short\"", "\u{0}\u{0}"] {
-            assert_eq!(Fragments::of(damage.as_bytes()), Fragments::default(), "{damage}");
-        }
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rand::RngExt;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use super::LevelReport;
@@ -16,8 +17,10 @@ use crate::manifest::{Frame, Manifest, Slice};
 use crate::progress::Progress;
 use crate::store::SharedStore;
 
-/// Frames of a sample that are read at the same time.
+/// Frames of a sample that are read at the same time,
 const READ: usize = 4;
+/// unless they come to more bytes than that, stored and raw together; a frame that is larger is read alone.
+const READ_BYTES: u32 = 64 << 20;
 
 /// Which share of the frames is read, above 0 and at most 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -67,7 +70,7 @@ pub(super) async fn check(
                 report.bytes += bytes;
                 report.rows += rows;
             }
-            Err(error) => report.differs(manifest.day, Some(slice), error)?,
+            Err(error) => report.take(manifest.day, Some(slice), error)?,
         }
     }
     Ok(())
@@ -98,12 +101,18 @@ async fn read_frames(
     let (mut objects, mut bytes, mut rows) = (Vec::new(), 0, 0);
     let format = RowFormat::new(slice.format, &slice.columns);
     let (mut waiting, mut reading) = (chosen.into_iter(), JoinSet::new());
+    let room = Arc::new(Semaphore::new(READ_BYTES as usize));
     loop {
         while reading.len() < READ
             && let Some((key, frame)) = waiting.next()
         {
-            let (store, format) = (Arc::clone(store), format.clone());
-            reading.spawn(async move { read_frame(&store, format, key, frame).await });
+            let (store, format, room) = (Arc::clone(store), format.clone(), Arc::clone(&room));
+            let share = u32::try_from(frame.stored_bytes.saturating_add(frame.raw_bytes)).unwrap_or(u32::MAX);
+            reading.spawn(async move {
+                // Never closed.
+                let _room = room.acquire_many(share.min(READ_BYTES)).await;
+                read_frame(&store, format, key, frame).await
+            });
         }
         let Some(read) = reading.join_next().await else { break };
         let (key, frame) = read??;

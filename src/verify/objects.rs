@@ -27,7 +27,7 @@ pub(super) async fn check(
 ) -> anyhow::Result<()> {
     report.objects += 1;
     if let Err(error) = check_sums(store, entry, manifest).await {
-        report.differs(entry.day, None, error)?;
+        report.take(entry.day, None, error)?;
     }
     report.objects += 1;
     let parts =
@@ -38,7 +38,7 @@ pub(super) async fn check(
         report.objects += 1;
         match outcome.map_err(Into::into).and_then(|found| Ok(judge_size(&key, bytes, found)?)) {
             Ok(()) => report.bytes += bytes,
-            Err(error) => report.differs(entry.day, manifest.slices.get(index), error)?,
+            Err(error) => report.take(entry.day, manifest.slices.get(index), error)?,
         }
     }
     report.slices += manifest.slices.len() as u64;

@@ -4,10 +4,10 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::{Judgement, judge};
-use crate::catchup::ledger::{self, Ledger};
+use crate::catchup::ledger::{self, Entry, Ledger};
 use crate::catchup::matching::{self, Absence, Target};
 use crate::catchup::{merge, replica, run};
-use crate::codec::RowFormat;
+use crate::codec::{RowFormat, Tally};
 use crate::config::Config;
 use crate::error::{Class, Failure};
 use crate::feed::{DayEntry, Feed};
@@ -18,10 +18,20 @@ use crate::tally::tally;
 
 /// A replica under comparison. No catchup can run meanwhile.
 pub(super) struct Reader {
-    /// Away while a day is being compared, and for good if that failed.
+    /// Away while a slice is being compared, and for good if that failed.
     session: Option<Session>,
     ledger: Ledger,
     relations: Vec<Relation>,
+    accepted: Vec<String>,
+}
+
+/// What is known of rows that the slice does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Others {
+    /// There are none.
+    None,
+    /// There may be some: the slice is filtered, or the replica keeps rows of its own.
+    Possible,
 }
 
 impl Reader {
@@ -37,17 +47,25 @@ impl Reader {
     ) -> anyhow::Result<Reader> {
         pooler::refuse_shared_sessions(endpoint, "replica").await?;
         let client = endpoint.client().await?;
-        if !ledger::exists(&client).await? {
-            return Err(Failure::new(Class::Usage, "the replica has no ledger: nothing was ever applied to it")
+        let never = || {
+            Failure::new(Class::Usage, "the replica has no ledger of this feed: nothing of it was ever applied")
                 .next("run `pgslice catchup` first, or check replica.url")
-                .into());
+        };
+        if !ledger::exists(&client).await? {
+            return Err(never().into());
         }
         run::check_known_head(feed, ledger::known_head(&client, &feed.dataset).await?)?;
         let mut session = replica::session(endpoint, &client, cancel).await?;
         run::lock_replica(&mut session, feed).await?;
         let ledger = ledger::read(&client, &feed.feed_id).await?;
+        if ledger.is_empty() && !feed.days.is_empty() {
+            return Err(never().into());
+        }
         let relations = run::relations(&client, config).await?;
-        Ok(Reader { session: Some(session), ledger, relations })
+        let accepted: Vec<String> =
+            config.tables.iter().map(|table| format!("{}.{}", table.schema, table.name)).collect();
+        run::check_published(feed, &run::accepted(config, &relations))?;
+        Ok(Reader { session: Some(session), ledger, relations, accepted })
     }
 
     /// Judges the slices of a day, in their order.
@@ -58,56 +76,74 @@ impl Reader {
         let mut judged = Vec::new();
         for slice in &manifest.slices {
             judged.push(match self.target(entry, slice, manifest) {
-                Ok(target) => self.compare_slice(slice, target).await?,
-                Err(why) => Judgement::NotCompared(why),
+                Ok((target, others)) => self.compare_slice(slice, &target, others).await?,
+                Err(judgement) => judgement,
             });
         }
         Ok(judged)
     }
 
-    /// Where the slice went; otherwise why it cannot be compared.
-    fn target(&self, entry: &DayEntry, slice: &Slice, manifest: &Manifest) -> Result<Target, String> {
-        let is_its = |relation: &&Relation| relation.schema == slice.schema && relation.name == slice.table;
-        let relation = self.relations.iter().find(is_its).ok_or("the replica does not take this table")?;
+    /// Where the slice went; otherwise why it cannot be compared, or that it is gone.
+    fn target(&self, entry: &DayEntry, slice: &Slice, manifest: &Manifest) -> Result<(Target, Others), Judgement> {
+        let not_compared = |why: &str| Err(Judgement::NotCompared(why.to_owned()));
+        let name = slice.qualified_name();
+        if !self.accepted.contains(&name) {
+            return not_compared("the configuration does not take this table");
+        }
         if slice.time.is_none() {
-            return Err("a reference table: its rows belong to no one day".into());
+            return not_compared("a reference table: its rows belong to no one day");
         }
-        let held = self.ledger.get(&(entry.day, slice.qualified_name()));
-        match held.filter(|held| held.table_oid == relation.oid) {
-            None => return Err("not applied".into()),
-            Some(held) if held.is_in_doubt() => {
-                return Err("rows of it went elsewhere, and it waits for its turn".into());
-            }
-            Some(held) if held.manifest_sha256 != entry.manifest.sha256 => {
-                return Err(format!("revision {} is applied, {} is published", held.revision, entry.revision));
-            }
-            Some(held) if held.keeps_extra_rows => {
-                return Err("the replica keeps rows of its own in this window".into());
-            }
-            Some(_) => {}
+        let Some(held) = self.ledger.get(&(entry.day, name)) else { return not_compared("not applied") };
+        let is_its = |relation: &&Relation| relation.schema == slice.schema && relation.name == slice.table;
+        let Some(relation) = self.relations.iter().find(is_its) else {
+            return Err(Judgement::Gone("the ledger says that the day is held, and there is no such table".into()));
+        };
+        if held.table_oid != relation.oid {
+            return Err(Judgement::Gone(
+                "the table was made anew since the day was applied; catchup applies it again".into(),
+            ));
         }
-        matching::target(slice, relation, manifest).map_err(|drift| drift.problem)
+        if held.is_in_doubt() {
+            return not_compared("rows of it went elsewhere, and it waits for its turn");
+        }
+        if !holds_these_rows(held, slice) {
+            let why = format!("revision {} is applied, {} is published", held.revision, entry.revision);
+            return Err(Judgement::NotCompared(why));
+        }
+        let target = matching::target(slice, relation, manifest).map_err(|drift| {
+            Judgement::Gone(format!("the table no longer fits what was applied: {}", drift.problem))
+        })?;
+        let others = match held.keeps_extra_rows || target.absence == Absence::Unknown {
+            true => Others::Possible,
+            false => Others::None,
+        };
+        Ok((target, others))
     }
 
-    async fn compare_slice(&mut self, slice: &Slice, target: Target) -> anyhow::Result<Judgement> {
+    async fn compare_slice(&mut self, slice: &Slice, target: &Target, others: Others) -> anyhow::Result<Judgement> {
         let Some(window) = target.time.as_ref().map(|time| time.predicate_of("present")) else {
             return Ok(Judgement::NotCompared("a reference table: its rows belong to no one day".into()));
         };
-        let copy = merge::copy_window(&target, &window, slice.format);
+        let copy = merge::copy_window(target, &window, slice.format);
         let format = RowFormat::new(slice.format, &slice.columns);
         let mut session = self.session.take().ok_or_else(|| anyhow::anyhow!("the replica's session is lost"))?;
         let (session, found) = spawn_blocking(move || {
-            let found = tally(&mut session, &copy, format);
+            let found: anyhow::Result<Tally> = tally(&mut session, &copy, format);
             (session, found)
         })
         .await?;
         self.session = Some(session);
-        let judgement = judge(slice, found?);
-        Ok(match judgement {
-            Judgement::Differs(_) if target.absence == Absence::Unknown => {
-                Judgement::NotCompared("the slice is filtered: the replica may hold more".into())
+        Ok(match judge(slice, found?) {
+            Judgement::Differs(found) if others == Others::Possible && found.rows > slice.rows => {
+                Judgement::NotCompared("the window holds rows of the replica's own, or the slice is filtered".into())
             }
             judgement => judgement,
         })
     }
+}
+
+/// Was this revision applied, or another one with the same rows?
+fn holds_these_rows(held: &Entry, slice: &Slice) -> bool {
+    let same_rows = (held.rows, held.rows_digest) == (slice.rows, slice.rows_digest);
+    same_rows && held.format == slice.format && held.columns == ledger::columns_of(slice)
 }

@@ -5,43 +5,93 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Judgement, judge};
 use crate::codec::RowFormat;
-use crate::config::Config;
+use crate::config::{Config, TableConfig};
 use crate::day::Zone;
+use crate::error::{Class, Failure};
 use crate::export::settle;
 use crate::export::snapshot::Snapshot;
-use crate::manifest::{Manifest, Slice, SliceKind};
-use crate::pg::{Endpoint, PgError, Session};
+use crate::feed::Feed;
+use crate::manifest::{Column, Manifest, Slice, SliceKind};
+use crate::pg::{Endpoint, PgError, Session, pooler};
 use crate::table::SourceTable;
 use crate::tally::tally;
 
-/// Judges the slices of a day, in their order, by one snapshot of the source.
-///
-/// # Errors
-/// The server's; those of [`Snapshot::take`].
-pub(super) async fn compare(
-    config: &Config,
-    source: &Endpoint,
-    manifest: &Manifest,
-    cancel: &CancellationToken,
-) -> anyhow::Result<Vec<Judgement>> {
-    let work = Box::pin(async {
-        let client = source.own_client().await?;
-        let facts = settle::source_facts(&client).await?;
-        let snapshot = Snapshot::take(&client, &config.tables, &facts).await?;
-        let (invitation, tables) = (snapshot.invitation(), snapshot.tables.clone());
-        let (source, cancel, manifest, zone) = (source.clone(), cancel.clone(), manifest.clone(), config.timezone);
-        let judged = spawn_blocking(move || {
-            let mut session = source.session(&cancel)?;
-            invitation.accept(&mut session)?;
-            manifest.slices.iter().map(|slice| compare_slice(&mut session, slice, &manifest, &tables, zone)).collect()
-        })
-        .await?;
-        // It only read: whether the transaction could be ended in order changes nothing.
-        if let Err(error) = snapshot.release().await {
-            tracing::debug!(%error, "the snapshot's transaction had ended before it was released");
+/// A source under comparison: each day by a snapshot of its own.
+pub(super) struct Reader {
+    endpoint: Endpoint,
+    tables: Vec<TableConfig>,
+    zone: Zone,
+}
+
+impl Reader {
+    /// # Errors
+    /// Class Usage for another system than the feed was read from; otherwise the server's.
+    pub(super) async fn open(
+        config: &Config,
+        feed: &Feed,
+        endpoint: Endpoint,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<Reader> {
+        let asking = async {
+            pooler::refuse_shared_sessions(&endpoint, "source").await?;
+            Ok(settle::source_facts(&*endpoint.client().await?).await?)
+        };
+        let facts = unless_ended(cancel, asking).await?;
+        let known = feed.source.as_ref().filter(|known| known.system_identifier != facts.identity.system_identifier);
+        if let Some(known) = known {
+            return Err(Failure::new(
+                Class::Usage,
+                format!(
+                    "the source is another system ({}) than the feed was read from ({})",
+                    facts.identity.system_identifier, known.system_identifier
+                ),
+            )
+            .next("check source.url; after a move by dump and restore export once with --new-source")
+            .into());
         }
-        judged
-    });
+        Ok(Reader { endpoint, tables: config.tables.clone(), zone: config.timezone })
+    }
+
+    /// Judges the slices of a day, in their order, by one snapshot of the source.
+    ///
+    /// # Errors
+    /// The server's; those of [`Snapshot::take`].
+    pub(super) async fn compare(
+        &self,
+        manifest: &Manifest,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<Vec<Judgement>> {
+        let work = Box::pin(async {
+            let client = self.endpoint.own_client().await?;
+            let facts = settle::source_facts(&client).await?;
+            let snapshot = Snapshot::take(&client, &self.tables, &facts).await?;
+            if facts.standby.is_some() && snapshot.taken.saw_less_than(&manifest.taken) {
+                let why = "the standby has not come as far as the source had when the day was read";
+                return Ok(manifest.slices.iter().map(|_| Judgement::NotCompared(why.into())).collect());
+            }
+            let (invitation, tables, zone) = (snapshot.invitation(), snapshot.tables.clone(), self.zone);
+            let (source, cancel, manifest) = (self.endpoint.clone(), cancel.clone(), manifest.clone());
+            let judged = spawn_blocking(move || {
+                let mut session = source.session(&cancel)?;
+                invitation.accept(&mut session)?;
+                let compare = |slice| compare_slice(&mut session, slice, &manifest, &tables, zone);
+                manifest.slices.iter().map(compare).collect()
+            })
+            .await?;
+            // It only read: whether the transaction could be ended in order changes nothing.
+            if let Err(error) = snapshot.release().await {
+                tracing::debug!(%error, "the snapshot's transaction had ended before it was released");
+            }
+            judged
+        });
+        unless_ended(cancel, work).await
+    }
+}
+
+async fn unless_ended<T>(
+    cancel: &CancellationToken,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
     cancel.run_until_cancelled(work).await.unwrap_or_else(|| Err(PgError::Cancelled.into()))
 }
 
@@ -59,12 +109,15 @@ fn compare_slice(
     let select = table.select(tables, zone, manifest.day, manifest.window);
     let copy = format!("copy ({select}) to stdout{}", slice.format.copy_options());
     let judgement = judge(slice, tally(session, &copy, RowFormat::new(slice.format, &slice.columns))?);
-    Ok(match judgement {
-        // Its rows are those of the moment that the day was read.
-        Judgement::Differs(_) if slice.kind != SliceKind::Time => {
-            Judgement::NotCompared("rows of this reference table have changed since the day was read".into())
+    let is_carried = |column: &Column| slice.columns.iter().any(|carried| carried.name == column.name);
+    let own = tables.iter().find(|table| table.is(&slice.schema, &slice.table));
+    let newer = own.and_then(|table| table.columns.iter().find(|column| !is_carried(column)));
+    Ok(match (judgement, newer) {
+        (Judgement::Differs(_), _) if slice.kind != SliceKind::Time => Judgement::ChangedSince,
+        (Judgement::Equal, Some(column)) => {
+            Judgement::EqualBut(format!("without its column {:?}, which the day does not carry", column.name))
         }
-        judgement => judgement,
+        (judgement, _) => judgement,
     })
 }
 
@@ -90,7 +143,7 @@ fn as_published(slice: &Slice, manifest: &Manifest, tables: &[SourceTable], zone
     Ok(SourceTable { columns: slice.columns.clone(), ..table.clone() })
 }
 
-fn is_of_type(found: &crate::manifest::Column, published: &crate::manifest::Column) -> bool {
+fn is_of_type(found: &Column, published: &Column) -> bool {
     (&found.type_schema, &found.type_name, found.typmod)
         == (&published.type_schema, &published.type_name, published.typmod)
 }

@@ -33,7 +33,7 @@ async fn objects_of(store: &Arc<MemoryStore>) -> LevelReport {
     for entry in &feed.days {
         match head::day_manifest(&*store, &feed, entry).await {
             Ok(manifest) => objects::check(&store, entry, &manifest, &mut report).await.expect("checked"),
-            Err(error) => report.differs(entry.day, None, error).expect("a difference"),
+            Err(error) => report.take(entry.day, None, error).expect("a difference"),
         }
     }
     report
@@ -93,16 +93,67 @@ fn what_was_not_compared_is_told_once_per_table_and_reason() {
             Judgement::NotCompared("it changed".into()),
             Judgement::Differs(Figures { rows: 3, rows_digest: RowsDigest::default() }),
         ];
-        report.judge(&manifest, judged);
+        report.judge(&manifest, Ok(judged)).expect("judged");
     }
     let lines = report.lines();
     assert_eq!(lines[0], "source: 2 DIFFERENCES (4 slices, 40 rows compared)");
     assert_eq!(lines[1], "  2024-05-01 public.packages: source holds 3 rows, 10 are published");
     assert_eq!(lines[3], "  not compared: public.users 2024-05-01 to 2024-05-02: it changed");
     assert!(lines[4].starts_with("  never checked here: "), "{lines:?}");
-    let verification = Verification::of(&empty_feed(), 2, vec![report], None);
-    assert_eq!(verification.failure(), Some(Class::Integrity));
-    assert_eq!(verification.lines().last().map(String::as_str), Some("not asked for: --read-data, --replica"));
+}
+
+fn verification(level: LevelReport) -> Verification {
+    Verification {
+        format: 1,
+        dataset: "datanommer".into(),
+        feed_id: "f00d".into(),
+        sequence: 1,
+        days: 2,
+        missing: Vec::new(),
+        levels: vec![level],
+        requests: None,
+    }
+}
+
+#[test]
+fn the_exit_tells_a_difference_before_an_error_before_a_hole_before_nothing_to_compare() {
+    let (_, sound) = manifest(day("2024-05-01"), 1, State::Final, "00000001", [None; 3]);
+    let mut compared = LevelReport::of(Level::Source);
+    compared.judge(&sound, Ok(vec![Judgement::Equal; 3])).expect("judged");
+    let mut said = verification(compared);
+    assert_eq!(said.failure(), None);
+    assert_eq!(said.lines().last().map(String::as_str), Some("not asked for: --read-data, --replica"));
+
+    said.levels.push(LevelReport::of(Level::Replica));
+    assert_eq!(said.failure(), Some(Class::Other), "a level that compared nothing proves nothing");
+    assert!(said.lines().iter().any(|line| line.starts_with("replica: NOTHING WAS COMPARED")), "{:?}", said.lines());
+    said.missing.push(day("2024-05-02"));
+    assert_eq!(said.failure(), Some(Class::Gap));
+    let denied = crate::error::Failure::new(Class::Permission, "permission denied for table users");
+    said.levels[1].judge(&sound, Err(denied.into())).expect("taken");
+    assert_eq!(said.failure(), Some(Class::Permission));
+    said.levels[0].judge(&sound, Ok(vec![Judgement::Gone("no such table".into())])).expect("judged");
+    assert_eq!(said.failure(), Some(Class::Integrity));
+    let ended = crate::error::Failure::new(Class::Interrupted, "ended");
+    assert!(said.levels[1].judge(&sound, Err(ended.into())).is_err());
+}
+
+#[test]
+fn holes_and_days_that_are_asked_for_and_not_there_are_missing() {
+    let publish = |feed: Feed, date: &str| {
+        let (reference, manifest) = manifest(day(date), 1, State::Final, "00000001", [None; 3]);
+        feed.with_day(DayEntry::of(&manifest, reference), source(), empty_feed().published_at)
+    };
+    let feed = ["2024-05-01", "2024-05-03"].into_iter().fold(empty_feed(), publish);
+    let told = |from: Option<&str>, to: Option<&str>| {
+        let days = missing(&feed, from.map(day), to.map(day));
+        days.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(told(None, None), ["2024-05-02"]);
+    assert_eq!(told(Some("2024-05-03"), Some("2024-05-04")), ["2024-05-04"]);
+    assert_eq!(told(Some("2024-04-30"), Some("2024-05-01")), ["2024-04-30"]);
+    assert_eq!(missing(&empty_feed(), None, None), []);
+    assert_eq!(missing(&empty_feed(), Some(day("2024-05-01")), Some(day("2024-05-01"))), [day("2024-05-01")]);
 }
 
 #[test]

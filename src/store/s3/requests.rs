@@ -342,6 +342,7 @@ impl Inner {
         let mut keys: Vec<Key> = Vec::new();
         let mut next_page = None;
         loop {
+            let seen_page: Option<String> = next_page.clone();
             let request = self.client.list_objects_v2().bucket(&self.bucket).set_continuation_token(next_page);
             let request = request.set_prefix((!self.prefix.is_empty()).then(|| self.prefix.clone()));
             let page = request.customize().config_override(soon()).send().await.map_err(|error| {
@@ -349,10 +350,18 @@ impl Inner {
             })?;
             let names = page.contents().iter().filter_map(|object| object.key()?.strip_prefix(&self.prefix));
             keys.extend(names.filter_map(|name| name.parse::<Key>().ok()));
-            next_page = page.next_continuation_token;
-            if next_page.is_none() {
-                keys.sort_unstable();
-                return Ok(keys);
+            let is_cut = page.is_truncated.unwrap_or(false);
+            match page.next_continuation_token {
+                None if !is_cut => {
+                    keys.sort_unstable();
+                    return Ok(keys);
+                }
+                // A part of the names must not pass for all of them.
+                next if next.is_none() || next == seen_page => {
+                    let what = format!("cannot list s3://{}/{}", self.bucket, self.prefix);
+                    return Err(StoreError::Other { what, source: anyhow!("the server ends the list before its end") });
+                }
+                next => next_page = next,
             }
         }
     }
