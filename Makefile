@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: build demo test test-matrix test-providers lint mutants clean tools
+.PHONY: build demo test test-histories test-matrix test-midnight test-providers lint mutants clean tools
 
 build: tools
 	cargo build --release
@@ -25,13 +25,27 @@ test: tools
 	PGSLICE_TEST_MAJORS="$(MAJORS)" cargo test --all-targets
 	PGSLICE_TEST_STORE=s3 cargo test --test services -- $(addprefix --skip ,$(OF_ONE_STORE))
 
-OF_ONE_STORE := bucket check:: connections:: csv_readers:: harness:: hostile_defaults:: http_ majors:: pg:: pool readme:: \
-    s3_server shapes:: store:: topologies:: types:: web::
+OF_ONE_STORE := bucket check:: connections:: csv_readers:: harness:: hostile_defaults:: http_ majors:: midnight:: pg:: pool readme:: \
+    s3_server shapes:: store:: topologies:: types:: web:: zones::
 
 # Every release from 13 to 18 as source and as replica of every other, see docs/postgres.md. Some of them:
 # make test-matrix ONLY="13 16"
 test-matrix: tools
 	tests/matrix/run $(ONLY)
+
+# Ten minutes of 40 writers around a midnight, to which the source's clock is moved; "make test" does it for 40 seconds
+# with 8. Other lengths: make test-midnight MIDNIGHT_SECS=120 MIDNIGHT_WRITERS=20
+MIDNIGHT_SECS ?= 600
+MIDNIGHT_WRITERS ?= 40
+test-midnight: tools
+	MIDNIGHT_SECS=$(MIDNIGHT_SECS) MIDNIGHT_WRITERS=$(MIDNIGHT_WRITERS) \
+	    cargo test --test services midnight:: -- --nocapture
+
+# A thousand random histories with schema changes, moves, erasures and full dumps; "make test" has 12 of them. Others:
+# make test-histories DUMP_HISTORIES=100 SEED=5000
+DUMP_HISTORIES ?= 1000
+test-histories: tools
+	DUMP_HISTORIES=$(DUMP_HISTORIES) cargo test --test services full_dump_histories:: -- --nocapture
 
 lint: tools
 	cargo fmt --check

@@ -6,6 +6,11 @@ select
     tn.nspname::text as type_schema,
     t.typname::text as type_name,
     a.atttypmod as typmod,
+    pg_catalog.format_type(a.atttypid, a.atttypmod) as type_text,
+    -- What a domain is over.
+    bn.nspname::text as base_schema,
+    b.typname::text as base_name,
+    t.typtypmod as base_typmod,
     -- From release 18 on a NOT NULL need not have been checked yet.
     a.attnotnull and not exists (
         select from pg_catalog.pg_constraint v
@@ -17,5 +22,7 @@ select
 from pg_catalog.pg_attribute a
 join pg_catalog.pg_type t on t.oid = a.atttypid
 join pg_catalog.pg_namespace tn on tn.oid = t.typnamespace
+left join pg_catalog.pg_type b on t.typtype = 'd' and b.oid = t.typbasetype
+left join pg_catalog.pg_namespace bn on bn.oid = b.typnamespace
 where a.attrelid = any ($1::oid[]) and a.attnum > 0 and not a.attisdropped
 order by a.attrelid, a.attnum;

@@ -1,18 +1,30 @@
--- The keys of relations: complete, plain, valid unique indexes over columns that are never NULL. The primary key
--- comes first, then the narrowest.
+-- The unique indexes of relations that are complete, plain and valid; `never_null` says which are over columns that are
+-- never NULL: keys. The primary key comes first, then the narrowest.
 -- $1 oid[]: the relations.
 -- Per column of a key: `schemas` and `operators` name the equality by which the index tells its values apart (strategy 3
 -- of its operator class); `collations` the collation that it does so under, where that is not the column's own;
 -- `loose` whether two values can be equal without being the same, such as 1.0 and 1.00, or letters of another case
 -- (support function 4 says so from release 13 on).
+-- `foreign_keys`: those that point at the index, each as `child drop constraint name`.
 select
     i.indrelid as relation,
+    x.relname::text as name,
+    i.indisprimary as is_primary,
+    k.never_null,
     k.columns,
     k.schemas,
     k.operators,
     k.collation_schemas,
     k.collations,
-    k.loose
+    k.loose,
+    array(
+        select format('%I.%I drop constraint %I', n.nspname, c.relname, f.conname)
+        from pg_catalog.pg_constraint f
+        join pg_catalog.pg_class c on c.oid = f.conrelid
+        join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        where f.contype = 'f' and f.conindid = i.indexrelid and f.conparentid = 0
+        order by f.oid
+    ) as foreign_keys
 from pg_catalog.pg_index i
 join pg_catalog.pg_class x on x.oid = i.indexrelid
 join pg_catalog.pg_am m on m.oid = x.relam and m.amname = 'btree'
@@ -57,5 +69,5 @@ cross join lateral (
 ) as k
 where i.indrelid = any ($1::oid[])
     and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null
-    and k.never_null and cardinality(k.columns) = i.indnkeyatts
+    and cardinality(k.columns) = i.indnkeyatts
 order by i.indrelid, i.indisprimary desc, i.indnkeyatts, i.indexrelid;

@@ -29,7 +29,7 @@ comment on table pgslice.ledger is
 comment on column pgslice.ledger.origin is
     'loaded: by COPY into an empty window; merged: by key into rows that were there; adopted: found equal.';
 comment on column pgslice.ledger.columns is
-    'SHA-256 of the names of the slice''s columns in their order; empty where an older version wrote the row.';
+    'The names of the slice''s columns in their order, and of its key, and of columns that the replica lacked, as JSON; a SHA-256, or nothing, where an older version wrote the row.';
 comment on column pgslice.ledger.time_column is
     'By which column its window was told, and of which kind that is; empty for a reference table.';
 comment on column pgslice.ledger.keeps_extra_rows is

@@ -29,6 +29,9 @@ SET search_path = '';
 SET row_security = off;
 SET synchronize_seqscans = off;
 
+-- Compiling takes longer than what is asked here.
+SET jit = off;
+
 -- Transactions say what they are; where one does not, it is this.
 SET default_transaction_isolation = 'read committed';
 SET default_transaction_deferrable = off;

@@ -18,5 +18,11 @@ select
     pg_catalog.pg_last_wal_replay_lsn()::text as replayed,
     coalesce(pg_catalog.pg_last_wal_receive_lsn() > pg_catalog.pg_last_wal_replay_lsn(), false) as unreplayed,
     pg_catalog.pg_last_xact_replay_timestamp() as last_commit,
+    -- When the primary said that its log ended where all of it is replayed by now; shown to pg_read_all_stats only.
+    (
+        select r.latest_end_time from pg_catalog.pg_stat_wal_receiver r
+        where r.latest_end_lsn <= pg_catalog.pg_last_wal_replay_lsn()
+    ) as replayed_all_of,
+    current_user::text as username,
     pg_catalog.current_setting('server_version') as server_version,
     pg_catalog.current_setting('server_version_num')::integer as server_version_num;

@@ -1,15 +1,20 @@
 //! The command line: clap structs, no logic beyond their meaning.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::parse_days;
+use crate::config::{parse_days, parse_span};
 use crate::day::Day;
+use crate::layout::{Key, NotAStreamKey};
 use crate::verify::Share;
 
 const EXAMPLE: &str = "\
-Example, every night after the full dump:
+Example, every night:
+  pgslice put full/DATE.dump --full -- pg_dump -Fc --snapshot={snapshot} DATABASE
   pgslice export --prune                   publish yesterday, let old days go
 and on any replica, as often as you like:
   pgslice catchup --replica                apply exactly the missing days
@@ -78,6 +83,10 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Make a lost or damaged feed.json again from the manifests in the store.
     Repair(RepairArgs),
+    /// Stream a command's output, such as a full dump, into one object of the store.
+    Put(PutArgs),
+    /// Write an object that was put to standard output.
+    Get(GetArgs),
 }
 
 /// `pgslice export`
@@ -97,10 +106,14 @@ pub struct ExportArgs {
     /// Export up to this day, itself included.
     #[arg(long, value_name = "DAY", requires = "from")]
     pub to: Option<NamedDay>,
+    /// Wait up to so long for days to settle, in all; a day that is named may end meanwhile [default: 30m with
+    /// unsettled = "wait", else not at all].
+    #[arg(long, value_name = "SPAN", value_parser = wait)]
+    pub wait: Option<Duration>,
     /// Publish a new revision even if no row changed.
     #[arg(long)]
     pub force: bool,
-    /// Publish a revision even if it lost rows.
+    /// Publish a day even if it lost rows, or has fewer than expected.
     #[arg(long)]
     pub accept_shrink: bool,
     /// Accept a source with another system identifier, or one that a promoted standby left behind.
@@ -145,6 +158,12 @@ pub struct CatchupArgs {
     /// Stop after this day.
     #[arg(long, value_name = "DAY")]
     pub to: Option<NamedDay>,
+    /// Say once that the tables were restored from this full dump of the feed: days in it are taken for present.
+    #[arg(long, value_name = "KEY", value_parser = stream_key, conflicts_with = "taken_at")]
+    pub restored_from: Option<Key>,
+    /// The same for a dump that the feed does not know: when it was begun, by the source's clock.
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub taken_at: Option<DateTime<Utc>>,
     /// Make tables that the configuration lists and the replica lacks.
     #[arg(long)]
     pub create: bool,
@@ -157,6 +176,40 @@ pub struct CatchupArgs {
     /// Say which days would be applied; change nothing.
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `pgslice put`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without a command standard input is put. A command that fails publishes nothing.
+
+A full dump is taken in a snapshot that pgslice makes, and is recorded in feed.json:
+  pgslice put full/2024-05-01.dump --full -- pg_dump -Fc --snapshot={snapshot} datanommer")]
+pub struct PutArgs {
+    /// The object's name, below full/; it must not exist.
+    #[arg(value_name = "KEY", value_parser = stream_key)]
+    pub key: Key,
+    /// Record it as a full dump; the command takes the name of its snapshot where it says {snapshot}.
+    #[arg(long)]
+    pub full: bool,
+    /// When a dump that was taken elsewhere was begun, by the source's clock: 2024-05-01T00:30:00Z.
+    #[arg(long, value_name = "TIME", requires = "full", value_parser = instant)]
+    pub taken_at: Option<DateTime<Utc>>,
+    /// The command whose standard output is put.
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// `pgslice get`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Look at the exit code: what feed.json records is held against it when all of it has been written.
+
+Example: pgslice get full/2024-05-01.dump > 2024-05-01.dump && pg_restore -d datanommer 2024-05-01.dump")]
+pub struct GetArgs {
+    /// The object's name, below full/.
+    #[arg(value_name = "KEY", value_parser = stream_key)]
+    pub key: Key,
 }
 
 /// `pgslice ls`
@@ -242,6 +295,19 @@ impl std::str::FromStr for NamedDay {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text == "yesterday" { Ok(NamedDay::Yesterday) } else { text.parse().map(NamedDay::Day) }
     }
+}
+
+fn wait(text: &str) -> Result<Duration, String> {
+    parse_span(text)?.to_std().map_err(|error| error.to_string())
+}
+
+fn stream_key(text: &str) -> Result<Key, NotAStreamKey> {
+    Key::stream(text)
+}
+
+fn instant(text: &str) -> Result<DateTime<Utc>, String> {
+    let time = DateTime::parse_from_rfc3339(text);
+    time.map(|time| time.to_utc()).map_err(|_| "write it with its offset: 2024-05-01T00:30:00Z".to_owned())
 }
 
 fn keep_days(text: &str) -> Result<u64, String> {

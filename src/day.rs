@@ -214,10 +214,20 @@ impl Window {
     }
 }
 
+/// Names of zones with summer time that PostgreSQL's `AT TIME ZONE` reads as abbreviations without: it looks among its
+/// abbreviations first. Source: `timestamp_zone` in `src/backend/utils/adt/timestamp.c`, `src/timezone/tznames/Default`.
+const ABBREVIATIONS: [(&str, &str); 4] =
+    [("CET", "Europe/Brussels"), ("EET", "Europe/Athens"), ("MET", "Europe/Brussels"), ("WET", "Europe/Lisbon")];
+
 impl FromStr for Zone {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some((_, place)) = ABBREVIATIONS.iter().find(|(name, _)| *name == text) {
+            return Err(format!(
+                "{text:?} is an abbreviation without summer time to PostgreSQL: name a place, {place:?}"
+            ));
+        }
         text.parse::<Tz>()
             .map(Zone)
             .map_err(|_| format!("{text:?} is not an IANA time zone such as \"UTC\" or \"Europe/Paris\""))

@@ -9,7 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::day::{Day, Window};
 use crate::layout::Key;
-use crate::manifest::{DocumentError, Manifest, State, parse_versioned};
+use crate::manifest::{DocumentError, Manifest, State, Taken, parse_versioned};
+
+pub mod full_dump;
+
+pub use full_dump::{DumpMoment, DumpRecord, FullDump, Standing};
 
 /// The format version that this program writes, and the highest that it reads.
 pub const FORMAT: u32 = 1;
@@ -48,6 +52,9 @@ pub struct Feed {
     /// Revisions that the feed let go of: kept for a grace, then deleted. The last one of a pruned day stays as its
     /// tombstone, with `deleted_at`.
     pub retired: Vec<Retired>,
+    /// The full dumps beside the days, in the order in which they were recorded.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub full_dumps: Vec<FullDump>,
 }
 
 /// Whether a change is a sign of life from the exporter. Pruning is none: a feed that is only pruned goes stale.
@@ -98,6 +105,10 @@ pub struct DayEntry {
     pub digest: String,
     /// The day's record.
     pub manifest: ManifestRef,
+    /// The last moment at which the day was read and found to be so: the one of its manifest, or a later one. Tells which
+    /// full dumps contain the day. Absent where a version wrote the entry that knew no full dumps.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub taken: Option<Taken>,
 }
 
 /// What a day costs per table.
@@ -130,6 +141,10 @@ pub struct Retired {
     pub manifest: ManifestRef,
     /// The digest over its rows.
     pub digest: String,
+    /// The last moment at which it was read and found to be so. Tells which full dumps contain it. Absent where an older
+    /// version let go of it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub taken: Option<Taken>,
     /// When the feed let go.
     pub retired_at: DateTime<Utc>,
     /// Why.
@@ -156,6 +171,7 @@ impl Feed {
             newest: None,
             days: Vec::new(),
             retired: Vec::new(),
+            full_dumps: Vec::new(),
         }
     }
 
@@ -216,6 +232,37 @@ impl Feed {
         feed
     }
 
+    /// This head when published days were read again and found unchanged: `seen` has the entries as they were published,
+    /// with the new reading. An entry that was replaced meanwhile, or read later, stays as it is.
+    #[must_use]
+    pub fn with_days_seen(&self, seen: &[DayEntry]) -> Feed {
+        let mut feed = self.clone();
+        for entry in seen {
+            let Ok(index) = feed.days.binary_search_by_key(&entry.day, |present| present.day) else { continue };
+            let present = &mut feed.days[index];
+            let is_later = match (&present.taken, &entry.taken) {
+                (Some(present), Some(seen)) => present.order(seen).is_lt(),
+                (None, Some(_)) => true,
+                (_, None) => false,
+            };
+            if present.manifest == entry.manifest && is_later {
+                present.taken.clone_from(&entry.taken);
+                // A server that was promoted, or that the dataset moved to, is known from the first day seen there.
+                if let Some(taken) = &entry.taken {
+                    let (system_identifier, timeline) = (taken.system_identifier.clone(), taken.timeline);
+                    let is_left_behind = feed
+                        .source
+                        .as_ref()
+                        .is_some_and(|known| known.system_identifier == system_identifier && known.timeline > timeline);
+                    if !is_left_behind {
+                        feed.source = Some(SourceIdentity { system_identifier, timeline });
+                    }
+                }
+            }
+        }
+        feed
+    }
+
     /// This head as the next version: a new sequence and writer, and a new time if it is a sign of life.
     #[must_use]
     pub fn next_version(mut self, attempt_id: String, pulse: Pulse) -> Feed {
@@ -240,6 +287,7 @@ impl Feed {
                 return Err(format!("the windows of {} and {} overlap", earlier.day, later.day));
             }
         }
+        full_dump::check(&self.full_dumps)?;
         match self.days.iter().find(|entry| {
             !entry.window.is_of(entry.day) || entry.revision == 0 || i32::try_from(entry.revision).is_err()
         }) {
@@ -270,6 +318,7 @@ impl DayEntry {
                 .collect(),
             digest: manifest.day_digest(),
             manifest: reference,
+            taken: Some(manifest.taken.clone()),
         }
     }
 
@@ -280,6 +329,7 @@ impl DayEntry {
             revision: self.revision,
             manifest: self.manifest,
             digest: self.digest,
+            taken: self.taken,
             retired_at: now,
             reason,
             deleted_at: None,

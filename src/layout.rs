@@ -20,6 +20,12 @@ const MANIFEST: &str = "manifest.json";
 const MAX_KEY_BYTES: usize = 900;
 /// The longest file name that is written; most file systems stop at 255.
 const MAX_NAME_BYTES: usize = 200;
+/// The directory of full dumps and other streams.
+const STREAMS: &str = "full";
+/// How the names of full dumps' records end.
+const DUMP_RECORD: &str = ".json";
+/// The longest key of a stream, in bytes. Shorter than others: a person chose it.
+const MAX_STREAM_KEY_BYTES: usize = 300;
 
 /// The name of an object, relative to the store's prefix.
 ///
@@ -36,6 +42,14 @@ pub struct Key(String);
 #[error("{0:?} is not an object name that pgslice follows")]
 pub struct NotAKey(String);
 
+/// A text that does not name a stream.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0:?} is not a name below full/: write it like full/2024-05-01.dump, with letters, digits and . _ ~ = - between \
+     slashes, no part beginning with a dot or longer than {MAX_NAME_BYTES} bytes, {MAX_STREAM_KEY_BYTES} in all"
+)]
+pub struct NotAStreamKey(String);
+
 impl Key {
     /// The head of the feed.
     pub fn feed() -> Key {
@@ -50,6 +64,37 @@ impl Key {
     /// An object that says nothing: whether a store honours conditional writes is tried on it.
     pub fn write_test() -> Key {
         Key("write-test.txt".to_owned())
+    }
+
+    /// The name of a stream, as the user of `put` and `get` writes it: see [`Key::is_stream`].
+    ///
+    /// # Errors
+    /// A text that is no key, or a key that is no stream's.
+    pub fn stream(text: &str) -> Result<Key, NotAStreamKey> {
+        let refusal = || NotAStreamKey(text.chars().take(120).collect());
+        let key: Key = text.parse().map_err(|_| refusal())?;
+        if key.is_stream() { Ok(key) } else { Err(refusal()) }
+    }
+
+    /// Does it name a full dump or another stream: at least one segment below `full/`, none longer than a file's name
+    /// may be? Nothing that belongs to a day has such a key, and no day's objects are ever looked for under one.
+    pub fn is_stream(&self) -> bool {
+        let mut segments = self.0.split('/');
+        segments.next() == Some(STREAMS)
+            && self.0.len() <= MAX_STREAM_KEY_BYTES
+            && self.0.len() > STREAMS.len()
+            && segments.all(|segment| segment.len() <= MAX_NAME_BYTES)
+    }
+
+    /// Where the record of the full dump of this name lies: see [`DumpRecord`](crate::feed::full_dump::DumpRecord).
+    #[must_use]
+    pub fn dump_record(&self) -> Key {
+        Key(format!("{}{DUMP_RECORD}", self.0))
+    }
+
+    /// Is it a name that [`Key::dump_record`] makes? No stream gets such a name.
+    pub fn is_dump_record(&self) -> bool {
+        self.0.starts_with("full/") && self.0.ends_with(DUMP_RECORD)
     }
 
     /// The key as text.
@@ -312,6 +357,36 @@ mod tests {
             assert!(text.parse::<Key>().is_err(), "{text:?}");
         }
         assert!("a".repeat(901).parse::<Key>().is_err());
+    }
+
+    #[test]
+    fn streams_are_named_below_full_and_nowhere_else() {
+        for text in ["full/2024-05-01.dump", "full/a/b/c.tar.zst", &format!("full/{}", "a".repeat(200))] {
+            assert_eq!(Key::stream(text).expect("a stream").as_str(), text);
+            assert!(!Key::stream(text).expect("a stream").lies_in("2024-05-01".parse().expect("a day")));
+        }
+        let long = format!("full/{}", vec!["a"; 200].join("/"));
+        let strange = [
+            "full",
+            "full/",
+            "/full/a",
+            "full//a",
+            "full/../feed.json",
+            "full/./a",
+            "full/.hidden",
+            "full/a b",
+            "fuller/a",
+            "Full/a",
+            "feed.json",
+            "2024-05-01/r1-7f3a9c00/manifest.json",
+            "full/a\0",
+            "full/é",
+            &long,
+            &format!("full/{}", "a".repeat(201)),
+        ];
+        for text in strange {
+            assert!(Key::stream(text).is_err(), "{text:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //! what it holds, written in the same transaction as the rows.
 //!
 //! # Module map
-//! Commands ([`export`], [`catchup`], [`retention`], [`status`], [`verify`], [`repair`]) stand on [`codec`], [`table`], [`pg`] and
+//! Commands ([`export`], [`catchup`], [`retention`], [`stream`], [`status`], [`verify`], [`repair`]) stand on [`codec`],
+//! [`table`], [`pg`] and
 //! [`store`]; those on [`feed`], [`manifest`], [`layout`]; those on [`day`]. `pg` and `store` know nothing of each
 //! other. The pure modules get `now` passed in: no I/O, no clock, no async.
 
@@ -33,6 +34,7 @@ pub mod report;
 pub mod retention;
 pub mod status;
 pub mod store;
+pub mod stream;
 pub mod table;
 mod tally;
 pub mod verify;

@@ -1,5 +1,6 @@
 //! The story: parse, load, run, report, exit code.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,10 @@ use chrono::Utc;
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
 
-use pgslice::cli::{CatchupArgs, Cli, Command, ExportArgs, Global, LsArgs, PruneArgs, RepairArgs, VerifyArgs};
+use pgslice::catchup::restored::RestoredFrom;
+use pgslice::cli::{
+    CatchupArgs, Cli, Command, ExportArgs, GetArgs, Global, LsArgs, PruneArgs, PutArgs, RepairArgs, VerifyArgs,
+};
 use pgslice::config::{self, Config, SingleWriter};
 use pgslice::day::{Day, DayRange};
 use pgslice::error::{Class, Failure, class_of};
@@ -19,7 +23,7 @@ use pgslice::export::plan::{Force, Request, Rules, Shrink};
 use pgslice::pg::{Endpoint, pooler};
 use pgslice::progress::Progress;
 use pgslice::store::{self, Access, SharedStore};
-use pgslice::{catchup, check, export, repair, report, retention, status, verify};
+use pgslice::{catchup, check, export, repair, report, retention, status, stream, verify};
 
 /// How often it is asked whether the dataset's lock is still held.
 const LOCK_WATCH: Duration = Duration::from_secs(1);
@@ -75,6 +79,8 @@ async fn run(command: Command, global: &Global, interrupt: &Interrupt) -> anyhow
         Command::Ls(args) => run_ls(&config, &args, global, interrupt).await,
         Command::Verify(args) => run_verify(&config, args, global, interrupt).await,
         Command::Repair(args) => run_repair(&config, args, global, interrupt).await,
+        Command::Put(args) => run_put(&config, args, global, interrupt).await,
+        Command::Get(args) => run_get(&config, &args, global, interrupt).await,
     }
 }
 
@@ -112,7 +118,7 @@ async fn run_export(
         export::run::plan(&config, &source, Some(&*store), request).await?
     } else {
         let new_source = if args.new_source { NewSource::Accepted } else { NewSource::Refused };
-        let options = export::Options { request, rules, new_source };
+        let options = export::Options { request, rules, new_source, wait: args.wait };
         let progress = progress(global);
         export::run(Arc::clone(&config), source, Arc::clone(&store), options, interrupt.token.clone(), progress).await?
     };
@@ -157,6 +163,10 @@ async fn run_catchup(config: &Config, args: CatchupArgs, global: &Global, interr
             to: args.to.map(|day| day.on(today)),
             gaps: if args.allow_gap { catchup::plan::Gaps::Allow } else { catchup::plan::Gaps::Stop },
         },
+        restored_from: args
+            .restored_from
+            .map(RestoredFrom::Recorded)
+            .or_else(|| args.taken_at.map(RestoredFrom::BegunAt)),
         missing_tables: match args.create {
             true => catchup::run::MissingTables::Create,
             false => catchup::run::MissingTables::Refuse,
@@ -247,6 +257,37 @@ async fn run_repair(config: &Config, args: RepairArgs, global: &Global, interrup
     let outcome = repair::run(config, &store, &options, Utc::now(), &interrupt.token, &progress(global)).await?;
     report::print(global, &outcome, &outcome.lines())?;
     outcome.failure().map_or(Ok(()), |class| Err(Told(class).into()))
+}
+
+async fn run_put(config: &Config, args: PutArgs, global: &Global, interrupt: &Interrupt) -> anyhow::Result<()> {
+    let subject = match (args.full, args.taken_at) {
+        (false, _) => stream::Subject::Stream,
+        (true, None) => stream::Subject::FullDump,
+        (true, Some(taken_at)) => stream::Subject::FullDumpBegunAt(taken_at),
+    };
+    let input = if args.command.is_empty() { stream::Input::Own } else { stream::Input::Command(args.command) };
+    if input == stream::Input::Own && std::io::stdin().is_terminal() {
+        let failure = Failure::new(Class::Usage, "standard input is a terminal, and no command is named");
+        return Err(failure.next("name the command after --, or pipe something into standard input").into());
+    }
+    let request = stream::Request { key: args.key, input, subject };
+    let needs_source = subject == stream::Subject::FullDump || config.store.single_writer == SingleWriter::Yes;
+    let source = if needs_source { Some(source_endpoint(config)?) } else { None };
+    let store = open_store(config, Access::ReadWrite, interrupt).await?;
+    let progress = progress(global);
+    let outcome = stream::put(config, source.as_ref(), &store, &request, &interrupt.token, &progress).await?;
+    report::print(global, &outcome, &outcome.lines())
+}
+
+async fn run_get(config: &Config, args: &GetArgs, global: &Global, interrupt: &Interrupt) -> anyhow::Result<()> {
+    let output = report::data_output()?;
+    let store = open_store(config, Access::ReadOnly, interrupt).await?;
+    let got = stream::get(&store, &args.key, output, &interrupt.token, &progress(global)).await?;
+    match got.proof {
+        stream::Proof::Recorded => tracing::info!("{}", got.line()),
+        stream::Proof::None => tracing::warn!("{}", got.line()),
+    }
+    Ok(())
 }
 
 async fn open_store(config: &Config, access: Access, interrupt: &Interrupt) -> anyhow::Result<SharedStore> {

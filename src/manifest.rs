@@ -240,11 +240,30 @@ pub struct Slice {
     pub max_time: Option<String>,
     /// The order-free digest of the rows.
     pub rows_digest: RowsDigest,
+    /// By what a later export finds out, without reading them, that the rows are still the same. Says nothing to
+    /// readers.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub detect: Option<Detected>,
     /// The moment the slice was read, where it was carried over from an earlier revision.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub taken: Option<Taken>,
     /// The objects, in order; at least one, even for no rows.
     pub parts: Vec<Part>,
+}
+
+/// What the source's server said about a slice's rows in the snapshot that they were read in. Comparable only within one
+/// system identifier and timeline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Detected {
+    /// Rows.
+    pub rows: u64,
+    /// SHA-256 of the SELECT that gives them and of the numbers that the catalog has for the table's columns, 64 hex
+    /// digits.
+    pub statement: String,
+    /// The sum, in decimal digits, of a hash of each row's `tableoid`, `ctid` and `xmin`. Absent where the relation has
+    /// none, or where it was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub versions: Option<String>,
 }
 
 /// A column as the source's catalog has it.
@@ -260,6 +279,68 @@ pub struct Column {
     pub typmod: i32,
     /// May it be NULL?
     pub nullable: bool,
+    /// What its values are made of, where its type is not the same in every database.
+    #[serde(flatten)]
+    pub made_of: MadeOf,
+}
+
+/// What the values of a type are made of that somebody made. All of it is empty for types of PostgreSQL's own, and in
+/// documents of earlier versions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MadeOf {
+    /// The labels of an enumeration in their order, also where the column is an array of it or a domain over it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub labels: Vec<String>,
+    /// The attributes of a composite type in their order, also where the column is an array of it or a domain over it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub attributes: Vec<Attribute>,
+    /// What a domain is over.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub base: Option<TypeName>,
+}
+
+/// A type as the source's catalog has it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct TypeName {
+    /// Its schema.
+    pub type_schema: String,
+    /// Its name in `pg_type`.
+    pub type_name: String,
+    /// Its modifier, -1 for none.
+    pub typmod: i32,
+}
+
+/// An attribute of a composite type.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Attribute {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    #[serde(flatten)]
+    pub of: TypeName,
+}
+
+impl Column {
+    /// Its type.
+    pub fn type_of(&self) -> TypeName {
+        let Column { type_schema, type_name, typmod, .. } = self.clone();
+        TypeName { type_schema, type_name, typmod }
+    }
+
+    /// Are rows of this column written as rows of that one are? A label or an attribute more makes no other rows.
+    pub fn writes_as(&self, other: &Column) -> bool {
+        let own = Column { made_of: other.made_of.clone(), ..self.clone() };
+        own == *other
+    }
+
+    /// Is a value that was there when the column was `older` still written as it was, though its row was not touched? A
+    /// label of another name, or an attribute more, writes it otherwise.
+    pub fn still_writes_as(&self, older: &Column) -> bool {
+        let labels = older.made_of.labels.iter().all(|label| self.made_of.labels.contains(label));
+        let types = |column: &Column| column.made_of.attributes.iter().map(|one| one.of.clone()).collect::<Vec<_>>();
+        let untold = older.made_of.attributes.is_empty();
+        self.writes_as(older) && labels && (untold || types(self) == types(older))
+    }
 }
 
 /// What kind of value places a row in time.
@@ -434,6 +515,18 @@ impl Manifest {
 }
 
 impl Slice {
+    /// Are the rows of both written in the same columns?
+    pub fn has_columns_of(&self, other: &Slice) -> bool {
+        self.columns.len() == other.columns.len()
+            && self.columns.iter().zip(&other.columns).all(|(own, others)| own.writes_as(others))
+    }
+
+    /// Are untouched rows written as they were in `older`?
+    pub fn still_writes_as(&self, older: &Slice) -> bool {
+        self.columns.len() == older.columns.len()
+            && self.columns.iter().zip(&older.columns).all(|(own, old)| own.still_writes_as(old))
+    }
+
     /// `schema.table`, for people and as the key of maps; not quoted.
     pub fn qualified_name(&self) -> String {
         format!("{}.{}", self.schema, self.table)

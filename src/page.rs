@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::feed::{DayEntry, Feed};
+use crate::feed::{DayEntry, Feed, FullDump};
 use crate::figures::{counted, human_bytes, human_count, human_days, human_instant};
 use crate::layout::{FEED, sums_beside};
 
@@ -24,6 +24,7 @@ pub fn index_html(feed: &Feed) -> String {
         missing if missing.is_empty() => String::new(),
         missing => format!("<p><strong>Missing: {}.</strong></p>\n", human_days(&missing)),
     };
+    let dumps = full_dumps(feed);
     format!(
         "<!DOCTYPE html>\n\
         <html lang=\"en\">\n\
@@ -51,6 +52,7 @@ pub fn index_html(feed: &Feed) -> String {
         <th>files</th></tr></thead>\n\
         <tbody>\n{days}</tbody>\n\
         </table>\n\
+        {dumps}\
         <p>For programs: <a href=\"{FEED}\">{FEED}</a></p>\n\
         </body>\n\
         </html>\n",
@@ -59,6 +61,31 @@ pub fn index_html(feed: &Feed) -> String {
         human_instant(feed.valid_until),
         escape(&feed.timezone),
     )
+}
+
+/// The full dumps, the newest first; nothing without any.
+fn full_dumps(feed: &Feed) -> String {
+    let mut dumps: Vec<&FullDump> = feed.full_dumps.iter().collect();
+    if dumps.is_empty() {
+        return String::new();
+    }
+    dumps.sort_by_key(|dump| std::cmp::Reverse(dump.moment.taken_at));
+    let mut html = "<h2>Full dumps</h2>\n<table>\n<thead><tr><th>file</th><th>taken</th><th>contains days up to</th>\
+        <th class=\"n\">size</th></tr></thead>\n<tbody>\n"
+        .to_owned();
+    for dump in dumps {
+        let through = feed.contained_through(&dump.moment).map_or_else(|| "none".to_owned(), |day| day.to_string());
+        // Writing to a string cannot fail; keys need no escaping.
+        let _ = writeln!(
+            html,
+            "<tr><td><a href=\"{key}\">{key}</a></td><td>{}</td><td>{through}</td><td class=\"n\">{}</td></tr>",
+            human_instant(dump.moment.taken_at),
+            human_bytes(dump.bytes),
+            key = dump.key,
+        );
+    }
+    html.push_str("</tbody>\n</table>\n<p>After a restore: <code>pgslice catchup --restored-from FILE</code></p>\n");
+    html
 }
 
 fn push_row(html: &mut String, entry: &DayEntry) {
@@ -96,7 +123,7 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::manifest::State::{Final, Provisional};
-    use crate::retention::fixtures::feed_of;
+    use crate::retention::fixtures::{feed_of, full_dump};
 
     fn page() -> String {
         index_html(&feed_of(&[("2024-05-01", Final), ("2024-05-03", Provisional)]))
@@ -133,6 +160,16 @@ mod tests {
     fn the_newest_day_comes_first() {
         let page = page();
         assert!(page.find("<td>2024-05-03</td>") < page.find("<td>2024-05-01</td>"));
+    }
+
+    #[test]
+    fn full_dumps_are_listed_with_what_they_contain() {
+        assert!(!page().contains("Full dumps"));
+        let mut feed = feed_of(&[("2024-05-01", Final), ("2024-05-03", Provisional)]);
+        feed.full_dumps.push(full_dump("full/a.dump", "2024-05-02T00:20:00Z"));
+        let row = "<tr><td><a href=\"full/a.dump\">full/a.dump</a></td><td>2024-05-02 00:20 UTC</td>\
+            <td>2024-05-01</td><td class=\"n\">1.0 kB</td></tr>\n";
+        assert!(index_html(&feed).contains(row), "{}", index_html(&feed));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::catchup::fetch::Rows;
 use crate::config::Config;
 use crate::day::Day;
 use crate::error::{Class, Failure, class_of};
-use crate::feed::{self, DayEntry, Feed, ManifestRef};
+use crate::feed::{self, DayEntry, DumpRecord, Feed, FullDump, ManifestRef};
 use crate::figures::{counted, human_days};
 use crate::head;
 use crate::layout::Key;
@@ -108,6 +108,10 @@ pub struct RepairReport {
     pub left_out: Vec<LeftOut>,
     /// Days before all others of which no part is left: they were pruned.
     pub pruned: Vec<Day>,
+    /// The full dumps that the head names now, or would name.
+    pub full_dumps: Vec<Key>,
+    /// Full dumps that were recorded, and are not there as they were.
+    pub dumps_left_out: Vec<Key>,
     /// Directories of attempts without a manifest: of runs that were killed.
     pub unfinished: Vec<String>,
     /// Newer manifests that a sound head does not name.
@@ -208,13 +212,20 @@ pub async fn run(
             .into());
     };
     // Pruning deletes the parts of the oldest days first and their manifests last.
-    let was_pruned = |left_out: &LeftOut| left_out.day < oldest && left_out.why.ends_with(IS_GONE);
+    let was_pruned = |left_out: &LeftOut| left_out.day < oldest && left_out.why == IS_GONE;
     let (pruned, mut left_out): (Vec<LeftOut>, Vec<LeftOut>) = left_out.into_iter().partition(was_pruned);
     left_out.sort_by_key(|left_out| left_out.day);
     report.pruned = pruned.iter().map(|left_out| left_out.day).collect();
     let base = head.base(feed_id, config, plan::last_reading(&whole).unwrap_or(now));
     let base = Feed { sequence: plan::next_sequence(head.fragments.sequence, now), ..base };
-    let feed = plan::rebuild(base, whole, &older, &left_out, now);
+    let mut feed = plan::rebuild(base, whole, &older, &left_out, now);
+    let (dumps, dumps_left_out) = recorded_dumps(&**store, &feed.feed_id, &keys).await?;
+    report.dumps_left_out = dumps_left_out;
+    dumps.into_iter().for_each(|dump| {
+        if feed.full_dump(&dump.key).is_none() {
+            feed.full_dumps.push(dump);
+        }
+    });
     report.describe(&feed, &older, left_out);
     // What it says must be what a reader takes: windows of two zones, for example, it does not.
     if let Err(problem) = Feed::parse(&feed.to_bytes()) {
@@ -337,8 +348,11 @@ async fn read_manifest(
     Ok((manifest, ManifestRef { key: key.clone(), sha256 }))
 }
 
-/// How the reason ends when no object of a part is there.
-const IS_GONE: &str = "is not in the store";
+/// No record of a dump is larger.
+const RECORD_BYTES: u64 = 1 << 20;
+
+/// The reason when no object of a part is there.
+const IS_GONE: &str = "no part of it is in the store";
 
 /// # Errors
 /// Class Integrity when a part is missing or is not what the manifest says.
@@ -363,7 +377,7 @@ async fn check_parts(store: &SharedStore, found: &Found, depth: Depth, progress:
     }
     match missing {
         Some(_) if present == 0 => {
-            return Err(Failure::new(Class::Integrity, format!("none of its parts {IS_GONE}")).into());
+            return Err(Failure::new(Class::Integrity, IS_GONE).into());
         }
         Some(key) => return Err(Failure::new(Class::Integrity, format!("its part {key} is missing")).into()),
         None => {}
@@ -382,6 +396,34 @@ async fn check_parts(store: &SharedStore, found: &Found, depth: Depth, progress:
         }
     }
     Ok(())
+}
+
+/// The full dumps of a feed that are recorded beside themselves, and there in their size; and those that are not.
+///
+/// # Errors
+/// The store's; class Usage for a record of a newer format.
+async fn recorded_dumps(store: &dyn Store, feed_id: &str, keys: &[Key]) -> anyhow::Result<(Vec<FullDump>, Vec<Key>)> {
+    let (mut dumps, mut left_out) = (Vec::new(), Vec::new());
+    for key in keys.iter().filter(|key| key.is_dump_record()) {
+        let Some((bytes, _)) = store.read(key, RECORD_BYTES).await.context("cannot read a dump's record")? else {
+            continue;
+        };
+        let dump = match DumpRecord::parse(&bytes) {
+            Ok(record) if record.feed_id != feed_id => continue,
+            Ok(record) if record.full_dump.key.dump_record() == *key => record.full_dump,
+            Err(newer @ DocumentError::Newer { .. }) => return Err(newer_than_known(key.as_str(), &newer).into()),
+            _ => {
+                left_out.push(key.clone());
+                continue;
+            }
+        };
+        match store.size(&dump.key).await? == Some(dump.bytes) {
+            true => dumps.push(dump),
+            false => left_out.push(dump.key),
+        }
+    }
+    dumps.sort_by_key(|dump| dump.published_at);
+    Ok((dumps, left_out))
 }
 
 async fn publish(store: &dyn Store, feed: &Feed, seen: Option<&Version>) -> anyhow::Result<()> {
@@ -444,6 +486,8 @@ impl RepairReport {
             doubtful: Vec::new(),
             left_out: Vec::new(),
             pruned: Vec::new(),
+            full_dumps: Vec::new(),
+            dumps_left_out: Vec::new(),
             unfinished: unfinished(keys),
             unnamed: Vec::new(),
         }
@@ -453,6 +497,7 @@ impl RepairReport {
         let retired: BTreeSet<&Key> = feed.retired.iter().map(|retired| &retired.manifest.key).collect();
         self.sequence = feed.sequence;
         self.days = feed.days.iter().map(RepairedDay::of).collect();
+        self.full_dumps = feed.full_dumps.iter().map(|dump| dump.key.clone()).collect();
         self.superseded = older.iter().map(Found::key).filter(|key| retired.contains(key)).cloned().collect();
         self.left_out = left_out;
     }
@@ -472,6 +517,8 @@ impl RepairReport {
             doubtful: Vec::new(),
             left_out: Vec::new(),
             pruned: Vec::new(),
+            full_dumps: feed.full_dumps.iter().map(|dump| dump.key.clone()).collect(),
+            dumps_left_out: Vec::new(),
             unfinished: unfinished(keys),
             unnamed: keys.iter().filter(|key| key.is_manifest()).filter(is_newer).cloned().collect(),
         }
@@ -504,6 +551,13 @@ impl RepairReport {
         if !self.superseded.is_empty() {
             let count = counted(self.superseded.len(), "older revision");
             lines.push(format!("  {count} beside them, retired: prune deletes them after their grace"));
+        }
+        let names = |keys: &[Key]| keys.iter().map(Key::as_str).collect::<Vec<_>>().join(", ");
+        if !self.full_dumps.is_empty() {
+            lines.push(format!("  with the full dumps {}", names(&self.full_dumps)));
+        }
+        if !self.dumps_left_out.is_empty() {
+            lines.push(format!("  without full dumps that are not as they were: {}", names(&self.dumps_left_out)));
         }
         if !self.pruned.is_empty() {
             lines.push(format!("  not named: {}, of which only manifests are left (pruned)", human_days(&self.pruned)));

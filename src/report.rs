@@ -1,12 +1,15 @@
 //! Results on standard output, errors and logs on standard error: the only place that prints.
 
+use std::fs::File;
 use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
 
+use anyhow::Context;
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Global, LogFormat};
-use crate::error::{class_of, describe};
+use crate::error::{Class, Failure, class_of, describe};
 
 /// Sends log lines to standard error, as verbose as asked. `RUST_LOG` overrides.
 pub fn init_log(global: &Global) {
@@ -53,6 +56,20 @@ pub fn print(global: &Global, document: &impl Serialize, lines: &[String]) -> an
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
+}
+
+/// Standard output, for bytes that are no text.
+///
+/// # Errors
+/// Class Usage when it is a terminal; the system's.
+pub fn data_output() -> anyhow::Result<File> {
+    let output = std::io::stdout();
+    if output.is_terminal() {
+        return Err(Failure::new(Class::Usage, "standard output is a terminal, and the object is not text")
+            .next("write it to a file or a program: pgslice get KEY > FILE")
+            .into());
+    }
+    Ok(File::from(output.as_fd().try_clone_to_owned().context("cannot write to standard output")?))
 }
 
 /// Prints an error for people or, with `--log-format json`, as one JSON line.

@@ -41,6 +41,8 @@ pub struct Status {
     pub missing: Vec<Day>,
     /// The published days, ascending.
     pub days: Vec<DayStatus>,
+    /// The full dumps beside them, in the order in which they were recorded.
+    pub full_dumps: Vec<DumpStatus>,
     /// What only people are told.
     #[serde(skip)]
     told: Told,
@@ -63,6 +65,23 @@ pub struct DayStatus {
     pub tables: BTreeMap<String, TableEntry>,
     /// The revision that the replica holds; `None` when it holds none, or no ledger was read.
     pub applied_revision: Option<u32>,
+}
+
+/// A full dump.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DumpStatus {
+    /// Its name below the feed's prefix.
+    pub key: Key,
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256 of its bytes in hex.
+    pub sha256: String,
+    /// When it was recorded.
+    pub published_at: DateTime<Utc>,
+    /// When it was taken.
+    pub taken_at: DateTime<Utc>,
+    /// The last day up to which all published days are contained in it; `None` where not even the oldest is.
+    pub contains_through: Option<Day>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +115,18 @@ pub fn status(feed: &Feed, zone: Zone, now: DateTime<Utc>, applied: Option<&BTre
         })
         .collect();
     let newest = days.last().map(|day| day.day);
+    let full_dumps = feed
+        .full_dumps
+        .iter()
+        .map(|dump| DumpStatus {
+            key: dump.key.clone(),
+            bytes: dump.bytes,
+            sha256: dump.sha256.clone(),
+            published_at: dump.published_at,
+            taken_at: dump.moment.taken_at,
+            contains_through: feed.contained_through(&dump.moment),
+        })
+        .collect();
     let replica = match applied {
         None => Replica::Unknown,
         Some(applied) => {
@@ -114,6 +145,7 @@ pub fn status(feed: &Feed, zone: Zone, now: DateTime<Utc>, applied: Option<&BTre
         lag_days: newest.map(|newest| zone.day_of(now).previous().days_since(newest)),
         missing: feed.missing(),
         days,
+        full_dumps,
         told: Told { now, valid_until: feed.valid_until, replica },
     }
 }
@@ -132,6 +164,10 @@ impl Status {
             lines.extend(self.table_of_days());
             lines.push(String::new());
             lines.extend(self.table_of_tables());
+        }
+        if !self.full_dumps.is_empty() {
+            lines.push(String::new());
+            lines.extend(self.table_of_dumps());
         }
         lines
     }
@@ -201,6 +237,19 @@ impl Status {
         aligned([Align::Left, Align::Left, Align::Left, Align::Right, Align::Right, Align::Left], &rows)
     }
 
+    fn table_of_dumps(&self) -> Vec<String> {
+        let mut rows = vec![["full dump", "taken", "days up to", "size"].map(str::to_owned)];
+        rows.extend(self.full_dumps.iter().map(|dump| {
+            [
+                dump.key.to_string(),
+                human_instant(dump.taken_at),
+                dump.contains_through.map_or("-".into(), |day| day.to_string()),
+                human_bytes(dump.bytes),
+            ]
+        }));
+        aligned([Align::Left, Align::Left, Align::Left, Align::Right], &rows)
+    }
+
     fn table_of_tables(&self) -> Vec<String> {
         let mut totals: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
         for (name, table) in self.days.iter().flat_map(|day| &day.tables) {
@@ -241,7 +290,7 @@ pub struct Listing {
     pub dataset: String,
     /// The version of the feed that names these objects.
     pub sequence: u64,
-    /// feed.json, then per day, ascending: manifest, checksums, parts.
+    /// feed.json, then per day, ascending: manifest, checksums, parts; then the full dumps.
     pub objects: Vec<Object>,
 }
 
@@ -250,15 +299,15 @@ pub struct Listing {
 pub struct Object {
     /// Its name below the feed's prefix.
     pub key: Key,
-    /// Its size, where the feed records it: for parts.
+    /// Its size, where the feed records it: for parts and full dumps.
     pub bytes: Option<u64>,
-    /// SHA-256 of its bytes in hex, where the feed records it: for parts and manifests.
+    /// SHA-256 of its bytes in hex, where the feed records it: for parts, manifests and full dumps.
     pub sha256: Option<String>,
     /// Its public address.
     pub url: String,
 }
 
-/// Lists the objects of the published days. Reads the head and every day's manifest, no part.
+/// Lists the objects of the published days, and the full dumps. Reads the head and every day's manifest, no part.
 ///
 /// # Errors
 /// No feed (class Usage), a manifest that is not the one that the head names (class Integrity), the store's own.
@@ -269,7 +318,13 @@ pub async fn list(store: &dyn Store) -> anyhow::Result<Listing> {
         let manifest = head::day_manifest(store, &feed, entry).await;
         manifests.push(Listed::of(&entry.manifest, &manifest.with_context(|| format!("cannot list {}", entry.day))?));
     }
-    let objects = objects(manifests, |key| store.object_url(key));
+    let mut objects = objects(manifests, |key| store.object_url(key));
+    objects.extend(feed.full_dumps.iter().map(|dump| Object {
+        url: store.object_url(&dump.key),
+        key: dump.key.clone(),
+        bytes: Some(dump.bytes),
+        sha256: Some(dump.sha256.clone()),
+    }));
     Ok(Listing { feed_id: feed.feed_id, dataset: feed.dataset, sequence: feed.sequence, objects })
 }
 
@@ -322,7 +377,7 @@ mod tests {
     use super::*;
     use crate::error::{Class, class_of};
     use crate::manifest::State::{Final, Provisional};
-    use crate::retention::fixtures::{PART_BYTES, TABLES, day, feed_of, instant, manifest};
+    use crate::retention::fixtures::{PART_BYTES, TABLES, day, feed_of, full_dump, instant, manifest};
     use crate::retention::memory::MemoryStore;
 
     /// 2024-05-01, a hole of two days, 2024-05-04; published at the end of the latter.
@@ -337,7 +392,9 @@ mod tests {
     #[test]
     fn the_json_is_the_published_contract() {
         let applied = BTreeMap::from([(day("2024-05-01"), 1)]);
-        let status = status(&feed(), Zone::UTC, instant("2024-05-06T07:00:00Z"), Some(&applied));
+        let mut feed = feed();
+        feed.full_dumps.push(full_dump("full/a.dump", "2024-05-02T00:20:00Z"));
+        let status = status(&feed, Zone::UTC, instant("2024-05-06T07:00:00Z"), Some(&applied));
         let tables: serde_json::Value = TABLES
             .map(|table| (format!("public.{table}"), json!({"rows": 10, "bytes": PART_BYTES})))
             .into_iter()
@@ -353,6 +410,10 @@ mod tests {
                      "tables": tables, "applied_revision": 1},
                     {"day": "2024-05-04", "revision": 1, "state": "provisional", "rows": 30, "bytes": 120,
                      "tables": tables, "applied_revision": null},
+                ],
+                "full_dumps": [
+                    {"key": "full/a.dump", "bytes": 1_000, "sha256": "0".repeat(64), "contains_through": "2024-05-01",
+                     "published_at": "2024-05-02T00:20:00Z", "taken_at": "2024-05-02T00:20:00Z"},
                 ],
             })
         );
@@ -400,6 +461,22 @@ mod tests {
                 "public.packages    20   80 B",
                 "public.users       20   80 B",
                 "all                60  240 B",
+            ]
+        );
+    }
+
+    #[test]
+    fn full_dumps_are_told_with_the_days_that_they_contain() {
+        let mut feed = feed();
+        feed.full_dumps.push(full_dump("full/a.dump", "2024-05-02T00:20:00Z"));
+        feed.full_dumps.push(full_dump("full/early.dump", "2024-04-30T00:20:00Z"));
+        let lines = status(&feed, Zone::UTC, instant("2024-05-06T07:00:00Z"), None).lines();
+        assert_eq!(
+            lines[lines.len() - 3..],
+            [
+                "full dump        taken                 days up to    size",
+                "full/a.dump      2024-05-02 00:20 UTC  2024-05-01  1.0 kB",
+                "full/early.dump  2024-04-30 00:20 UTC  -           1.0 kB",
             ]
         );
     }
@@ -458,9 +535,12 @@ mod tests {
         let (reference, manifest) = manifest(day("2024-05-01"), 1, Final, "00000001", [None; TABLES.len()]);
         let store = MemoryStore::default();
         assert_eq!(class_of(&list(&store).await.expect_err("no feed")), Class::Usage);
-        store.hold(&feed_of(&[("2024-05-01", Final)]), &[(reference.clone(), manifest)]);
+        let mut feed = feed_of(&[("2024-05-01", Final)]);
+        feed.full_dumps.push(full_dump("full/a.dump", "2024-05-02T00:20:00Z"));
+        store.hold(&feed, &[(reference.clone(), manifest)]);
         let listing = list(&store).await.expect("listed");
-        assert_eq!(listing.objects.len(), 1 + 2 + TABLES.len());
+        assert_eq!(listing.objects.len(), 1 + 2 + TABLES.len() + 1);
+        assert_eq!(listing.objects.last().map(|object| object.url.as_str()), Some("memory:/full/a.dump"));
         assert_eq!(listing.objects[0].url, "memory:/feed.json");
         assert_eq!(serde_json::to_value(&listing.objects[0]).expect("JSON")["bytes"], json!(null));
         store.memory().objects.insert(reference.key, "{}".into());

@@ -397,12 +397,11 @@ impl SourceTable {
         self.select_expressions(&columns.join(", "), all, dataset, day, window)
     }
 
-    /// The SELECT of the smallest and largest time of its slice, as text.
-    pub fn select_extent(&self, all: &[SourceTable], dataset: Zone, day: Day, window: Window) -> Option<String> {
+    /// The smallest and the largest time of a slice, as text; `None` for a reference table.
+    pub fn extent_expressions(&self) -> Option<String> {
         let SourceRows::Time { column, .. } = &self.rows else { return None };
         let column = quote_identifier(column);
-        let expressions = format!("min({column})::text, max({column})::text");
-        Some(self.select_expressions(&expressions, all, dataset, day, window))
+        Some(format!("min({column})::text, max({column})::text"))
     }
 
     /// The SELECT that counts the table's rows that lie in no day; `None` when there can be none.
@@ -419,7 +418,8 @@ impl SourceTable {
         Some(format!("select count(*)::text from {}{}", self.relation_item(), self.where_clause(vec![condition])))
     }
 
-    fn select_expressions(
+    /// The SELECT of `expressions` over the rows of its slice.
+    pub fn select_expressions(
         &self,
         expressions: &str,
         all: &[SourceTable],

@@ -91,7 +91,7 @@ impl Level {
     fn blind_spot(self) -> &'static str {
         match self {
             Level::Store => "what parts hold, and revisions that the feed let go of",
-            Level::Data => "whether the rows are those of the source",
+            Level::Data => "whether the rows are those of the source, and full dumps where only a share is read",
             Level::Source => "rows in no window of a published day",
             Level::Replica => "rows in no window of a published day, and reference tables",
         }
@@ -127,8 +127,8 @@ pub struct LevelReport {
 /// Something that is not as published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// The day.
-    pub day: Day,
+    /// The day; absent for a full dump.
+    pub day: Option<Day>,
     /// `schema.table`, where it concerns one.
     pub table: Option<String>,
     /// What is wrong.
@@ -224,11 +224,22 @@ pub async fn run(
         None => None,
     };
     let mut replica = match options.replica {
-        Some(endpoint) => {
-            Some((replica::Reader::open(config, &feed, &endpoint, cancel).await?, LevelReport::of(Level::Replica)))
-        }
+        Some(endpoint) => Some((
+            replica::Reader::open(config, (&**store, &feed), &endpoint, cancel).await?,
+            LevelReport::of(Level::Replica),
+        )),
         None => None,
     };
+    for dump in &feed.full_dumps {
+        progress.begin(&format!("verify {}", dump.key));
+        if let Err(error) = objects::check_dump(store, dump, &mut objects).await {
+            objects.take_dump(error)?;
+        } else if let Some((_, report)) = data.as_mut().filter(|(share, _)| *share == Share::ALL)
+            && let Err(error) = data::check_dump(store, dump, report, progress, cancel).await
+        {
+            report.take_dump(error)?;
+        }
+    }
     for entry in &entries {
         if cancel.is_cancelled() {
             return Err(PgError::Cancelled.into());
@@ -313,7 +324,7 @@ impl LevelReport {
         match class_of(&error) {
             Class::Interrupted => return Err(error),
             Class::Integrity => {
-                let (table, what) = (table.map(Slice::qualified_name), format!("{error:#}"));
+                let (day, table, what) = (Some(day), table.map(Slice::qualified_name), format!("{error:#}"));
                 self.differences.push(Difference { day, table, what, published: None, found: None });
             }
             class => {
@@ -321,6 +332,19 @@ impl LevelReport {
                 self.errors.push(LevelError { day, exit_code: class.exit_code(), message, class });
             }
         }
+        Ok(())
+    }
+
+    /// The same for a full dump.
+    ///
+    /// # Errors
+    /// As [`LevelReport::take`], and what kept it from being looked at.
+    fn take_dump(&mut self, error: anyhow::Error) -> anyhow::Result<()> {
+        if class_of(&error) != Class::Integrity {
+            return Err(error);
+        }
+        let what = format!("{error:#}");
+        self.differences.push(Difference { day: None, table: None, what, published: None, found: None });
         Ok(())
     }
 
@@ -358,7 +382,7 @@ impl LevelReport {
                 }
             };
             let published = Some(Figures { rows: slice.rows, rows_digest: slice.rows_digest });
-            self.differences.push(Difference { day, table: Some(table), what, published, found });
+            self.differences.push(Difference { day: Some(day), table: Some(table), what, published, found });
         }
         Ok(())
     }
@@ -386,14 +410,16 @@ impl LevelReport {
     /// are the head at the beginning and at the end.
     fn excuse(&mut self, before: &Feed, present: &Feed) {
         let manifest = |feed: &Feed, day: Day| feed.day(day).map(|entry| entry.manifest.clone());
-        let stands = |found: &Difference| manifest(before, found.day) == manifest(present, found.day);
-        let (standing, excused): (Vec<_>, Vec<_>) = std::mem::take(&mut self.differences).into_iter().partition(stands);
-        self.differences = standing;
-        self.not_compared.extend(excused.into_iter().map(|found| NotCompared {
-            day: found.day,
-            table: found.table.unwrap_or_else(|| "all tables".into()),
-            why: "the day was published again or let go of meanwhile".into(),
-        }));
+        for found in std::mem::take(&mut self.differences) {
+            match found.day.filter(|day| manifest(before, *day) != manifest(present, *day)) {
+                None => self.differences.push(found),
+                Some(day) => self.not_compared.push(NotCompared {
+                    day,
+                    table: found.table.unwrap_or_else(|| "all tables".into()),
+                    why: "the day was published again or let go of meanwhile".into(),
+                }),
+            }
+        }
     }
 
     fn lines(&self) -> Vec<String> {
@@ -412,8 +438,9 @@ impl LevelReport {
         };
         let mut lines = vec![format!("{}: {verdict} ({compared})", self.level.word())];
         lines.extend(self.differences.iter().map(|difference| {
-            let table = difference.table.as_ref().map(|table| format!(" {table}")).unwrap_or_default();
-            format!("  {}{table}: {}", difference.day, difference.what)
+            let day = difference.day.map(|day| format!("{day} ")).unwrap_or_default();
+            let table = difference.table.as_ref().map(|table| format!("{table}: ")).unwrap_or_default();
+            format!("  {day}{table}{}", difference.what)
         }));
         lines.extend(self.errors.iter().map(|error| format!("  {} failed: {}", error.day, error.message)));
         lines.extend(self.not_compared_lines());

@@ -47,8 +47,11 @@ fn a_missing_column_is_named_with_the_statement_that_adds_it() {
 
 #[test]
 fn a_retyped_column_is_named_with_both_types() {
-    drifts("ALTER TABLE notes ALTER body TYPE varchar(20)", &["\"body\" is varchar", "text in the feed"]);
-    drifts("ALTER TABLE notes ALTER id TYPE bigint", &["\"id\" is int8 on the replica and int4 in the feed"]);
+    drifts(
+        "ALTER TABLE notes ALTER body TYPE varchar(20)",
+        &["\"body\" is character varying(20) on the replica and text in the feed", "alter column \"body\" type text"],
+    );
+    drifts("ALTER TABLE notes ALTER id TYPE smallint", &["\"id\" is smallint on the replica and integer in the feed"]);
 }
 
 #[test]
@@ -86,7 +89,7 @@ fn several_differences_of_a_day_are_told_at_once() {
         &pair,
         &[],
         9,
-        &["public.notes: the replica has no column \"body\"", "public.marks: column \"id\" is int2"],
+        &["public.notes: the replica has no column \"body\"", "public.marks: column \"id\" is smallint"],
     );
 }
 
@@ -360,6 +363,29 @@ fn a_role_with_the_rights_it_needs_and_no_more_can_catch_up() {
     let ran = pair.catchup(&[&format!("--replica={url}")]);
     pair.replica.psql(&format!("DROP OWNED BY {name}; DROP ROLE {name}"));
     ran.exits(0);
+    pair.assert_equal("notes");
+}
+
+#[test]
+fn who_does_not_own_the_ledger_of_an_older_version_is_told_what_its_owner_has_to_run() {
+    let pair = published();
+    pair.catchup(&["--to", "2024-05-01"]).exits(0);
+    let name = format!("writer_{}", pair.replica.name);
+    pair.replica.psql(&format!(
+        "ALTER TABLE pgslice.ledger DROP COLUMN time_column;
+         CREATE ROLE {name} LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON notes TO {name};
+         GRANT USAGE ON SCHEMA pgslice TO {name};
+         GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA pgslice TO {name}"
+    ));
+    let url = pair.replica.url.replace("user=postgres", &format!("user={name}"));
+    let ran = pair.catchup(&[&format!("--replica={url}")]);
+    pair.replica.psql(&format!("DROP OWNED BY {name}; DROP ROLE {name}"));
+    let step = "as the owner of pgslice.ledger: alter table pgslice.ledger add column if not exists format text";
+    let ran = ran.exits(6);
+    assert!(ran.stderr.contains(step), "{ran}");
+    let (_, statement) = ran.stderr.split_once("as the owner of pgslice.ledger: ").expect("the statement");
+    pair.replica.psql(statement.lines().next().expect("a line"));
+    pair.catchup(&[]).exits(0);
     pair.assert_equal("notes");
 }
 

@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::shifted_clock::{ShiftedClock, Threads};
+
 /// The cluster that tests publish from. Its tests share it: nothing may restart it or change its settings. Its binaries
 /// are those of `PGSLICE_TEST_SOURCE_BIN`, if that is set.
 pub(crate) fn source() -> &'static Cluster {
@@ -32,6 +34,15 @@ fn binaries_of_role(variable: &str) -> PathBuf {
 
 fn default_binaries() -> PathBuf {
     PathBuf::from(run(&mut Command::new(script("find-postgresql"))).expect("find PostgreSQL's binaries").trim_end())
+}
+
+/// Where libfaketime lies, for programs with that many threads.
+pub(crate) fn libfaketime(threads: Threads) -> String {
+    let mut find = Command::new(script("find-libfaketime"));
+    if threads == Threads::Many {
+        find.arg("--threads");
+    }
+    run(&mut find).unwrap_or_else(|error| panic!("{error}")).trim_end().to_owned()
 }
 
 /// A running server with its data in a folder of its own below /tmp. It lives as long as the test process.
@@ -59,6 +70,8 @@ enum Beginning<'a> {
     With(&'a Path),
     /// The data of another cluster, which it follows.
     StandbyOf(&'a Cluster),
+    /// Its server has another clock.
+    Under(ShiftedClock),
 }
 
 impl Cluster {
@@ -83,6 +96,11 @@ impl Cluster {
         Cluster::start_after(&default_binaries(), || Beginning::With(extra))
     }
 
+    /// Starts one whose server goes by another clock, also after it was restarted.
+    pub(crate) fn start_under(clock: ShiftedClock) -> &'static Cluster {
+        Cluster::start_after(&default_binaries(), || Beginning::Under(clock))
+    }
+
     /// Starts a hot standby of this cluster, which must be the caller's own: it is restarted for it.
     pub(crate) fn start_standby(&'static self) -> &'static Cluster {
         Cluster::start_after(&self.binaries, || {
@@ -104,16 +122,19 @@ impl Cluster {
     }
 
     fn try_start(binaries: &Path, beginning: Beginning<'_>) -> Result<Cluster, String> {
-        let (primary, extra) = match beginning {
-            Beginning::Empty => (None, None),
-            Beginning::With(extra) => (None, Some(extra)),
-            Beginning::StandbyOf(primary) => (Some(primary), None),
+        let (primary, extra, clock) = match beginning {
+            Beginning::Empty => (None, None, None),
+            Beginning::With(extra) => (None, Some(extra), None),
+            Beginning::StandbyOf(primary) => (Some(primary), None, None),
+            Beginning::Under(clock) => (None, None, Some(clock)),
         };
         let folder = unused_folder();
         let port = unused_port();
         let standby = primary.map(|primary| [OsStr::new("--standby-of"), primary.folder.as_os_str()]);
+        let variables = clock.iter().flat_map(|clock| clock.variables(Threads::One));
         let mut process = Command::new(script("throwaway-cluster"))
             .args(standby.into_iter().flatten())
+            .args(variables.flat_map(|(name, value)| ["--variable".to_owned(), format!("{name}={value}")]))
             .arg(&folder)
             .arg(port.to_string())
             .args(extra)

@@ -32,14 +32,14 @@ use crate::cluster::{self, Database};
 use crate::in_process;
 use crate::scene::Scene;
 
-const SCHEMA: &str = "
+pub(crate) const SCHEMA: &str = "
     CREATE TABLE users (id int PRIMARY KEY, name text);
     CREATE TABLE messages (id int PRIMARY KEY, ts timestamptz NOT NULL, payload text, ref text UNIQUE,
         author int REFERENCES users);
     CREATE TABLE tags (message_id int, ts timestamptz, tag text, author int NOT NULL REFERENCES users,
         PRIMARY KEY (message_id, ts, tag));
     CREATE INDEX ON messages (ts); CREATE INDEX ON tags (ts);";
-const TABLES: &str = r#"
+pub(crate) const TABLES: &str = r#"
 [[table]]
 name = "tags"
 time-column = "ts"
@@ -55,16 +55,16 @@ referenced-by = ["messages.author", "tags.author"]
 key = ["id"]
 "#;
 /// Days of a history, from 2024-05-01 on.
-const DAYS: u64 = 5;
-const USERS: u64 = 4;
+pub(crate) const DAYS: u64 = 5;
+pub(crate) const USERS: u64 = 4;
 /// Histories that run at the same time, each on two databases of its own.
-const LANES: usize = 3;
+pub(crate) const LANES: usize = 3;
 
 /// SplitMix64: a seed stands for the same history on every machine.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -72,12 +72,12 @@ impl Dice {
         (mixed ^ (mixed >> 31)) % sides
     }
 
-    fn day(&mut self) -> Day {
+    pub(crate) fn day(&mut self) -> Day {
         nth_day(self.roll(DAYS))
     }
 }
 
-fn nth_day(index: u64) -> Day {
+pub(crate) fn nth_day(index: u64) -> Day {
     "2024-05-01".parse::<Day>().expect("a day").plus(index)
 }
 
@@ -208,6 +208,7 @@ impl History<'_> {
             request: Request::Range(range),
             rules: Rules { force: Force::No, shrink: Shrink::Accepted, max_shrink: 1.0 },
             new_source: NewSource::Refused,
+            wait: None,
         };
         let report = export::run(
             Arc::clone(&self.config),
@@ -284,6 +285,7 @@ impl History<'_> {
     ) -> anyhow::Result<CatchupReport> {
         let options = catchup::Options {
             request: Wanted { from: None, to, gaps },
+            restored_from: None,
             missing_tables: MissingTables::Refuse,
             extra: Extra::Keep,
             mode: Mode::Apply,
@@ -360,7 +362,7 @@ async fn run(stage: &Stage, seed: u64) -> Result<Mix, String> {
         .map_err(|error| format!("history {seed} (SEED={seed} HISTORIES=1 runs it alone)\n{told}{error:#}"))
 }
 
-fn from_environment(name: &str, default: u64) -> u64 {
+pub(crate) fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 

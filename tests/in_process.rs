@@ -38,7 +38,7 @@ pub(crate) async fn export(scene: &Scene, store: SharedStore, day: Day, force: F
     let config = config(scene);
     let source = Endpoint::parse(config.source_url.as_ref().expect("a source"))?;
     let rules = Rules { force, shrink: Shrink::Guarded, max_shrink: config.export.max_shrink };
-    let options = export::Options { request: Request::Day(day), rules, new_source: NewSource::Refused };
+    let options = export::Options { request: Request::Day(day), rules, new_source: NewSource::Refused, wait: None };
     export::run(config, source, store, options, CancellationToken::new(), Progress::hidden()).await
 }
 
@@ -48,6 +48,7 @@ pub(crate) async fn catchup(scene: &Scene, store: SharedStore, from: Option<Day>
     let replica = Endpoint::parse(config.replica.url.as_ref().expect("a replica"))?;
     let options = catchup::Options {
         request: Wanted { from, to: None, gaps: Gaps::Stop },
+        restored_from: None,
         missing_tables: MissingTables::Refuse,
         extra: Extra::Keep,
         mode: Mode::Apply,

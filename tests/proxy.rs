@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::cluster::{self, Database};
+use crate::cluster::Database;
 
 /// Longer than anything takes that a test waits for.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -49,7 +49,7 @@ pub(crate) enum Fate {
     Swallow,
 }
 
-/// A proxy before one database of [`cluster::source`].
+/// A proxy before one database.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     url: String,
@@ -61,7 +61,7 @@ impl Proxy {
     pub(crate) fn start(database: &Database, fate: impl FnMut(&Message<'_>) -> Fate + Send + 'static) -> Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind a port");
         let port = listener.local_addr().expect("a bound listener has an address").port();
-        let server = format!("127.0.0.1:{}", cluster::source().port());
+        let server = format!("127.0.0.1:{}", database.cluster().port());
         let url = database.tcp_url().replace(&server, &format!("127.0.0.1:{port}")) + "?sslmode=disable";
         let (gate, fate) = (Arc::new(Gate::default()), Arc::new(Mutex::new(fate)));
         let proxy = Proxy { url, gate: Arc::clone(&gate) };

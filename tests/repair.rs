@@ -194,3 +194,22 @@ fn a_store_without_days_of_the_dataset_is_no_feed() {
     assert!(refused.stderr.contains("check dataset and store.url"), "{refused}");
     assert!(!pair.place().is_there("feed.json"));
 }
+
+#[test]
+fn full_dumps_are_named_again_as_they_were() {
+    let pair = published();
+    for name in ["full/a.dump", "full/b.dump"] {
+        let command = ["put", name, "--full", "--taken-at", "2024-06-01T00:00:00Z", "--", "/bin/echo", name];
+        pair.scene.pgslice(&command).exits(0);
+    }
+    let before = pair.head()["full_dumps"].clone();
+    assert_eq!(before.as_array().map(Vec::len), Some(2));
+    pair.place().remove("feed.json");
+    let said = repair(&pair, &[], 0);
+    assert_eq!(said["full_dumps"], serde_json::json!(["full/a.dump", "full/b.dump"]));
+    assert_eq!(pair.head()["full_dumps"], before);
+    pair.place().remove("full/a.dump");
+    pair.place().remove("feed.json");
+    assert_eq!(repair(&pair, &[], 0)["dumps_left_out"], serde_json::json!(["full/a.dump"]));
+    assert_eq!(pair.head()["full_dumps"].as_array().map(Vec::len), Some(1));
+}

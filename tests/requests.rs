@@ -39,6 +39,7 @@ async fn publish_history(scene: &Scene, count: u64) {
                 tables: BTreeMap::new(),
                 digest: String::new(),
                 manifest: ManifestRef { key, sha256: "0".repeat(64) },
+                taken: None,
             }
         })
         .collect();

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::cluster::Database;
 use crate::place::{Kind, Place};
+use crate::shifted_clock::{ShiftedClock, Threads};
 
 /// Longer than any run of a test takes; a run that lasts longer hangs.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -78,6 +79,12 @@ impl Scene {
     pub(crate) fn set(&mut self, name: &'static str, value: impl Into<String>) {
         self.environment.retain(|(known, _)| *known != name);
         self.environment.push((name, value.into()));
+    }
+
+    /// Runs pgslice with another clock.
+    pub(crate) fn under(mut self, clock: ShiftedClock) -> Scene {
+        clock.variables(Threads::Many).into_iter().for_each(|(name, value)| self.set(name, value));
+        self
     }
 
     /// Cuts days in another zone.
@@ -151,6 +158,13 @@ impl Scene {
         self.spawn(arguments).wait()
     }
 
+    /// Runs pgslice to its end with `input` as its standard input and its standard output into `output`.
+    pub(crate) fn pgslice_between(&self, arguments: &[&str], input: Option<&Path>, output: Option<&Path>) -> Ran {
+        let input = input.map_or_else(Stdio::null, |path| fs::File::open(path).expect("open the input").into());
+        let output = output.map_or_else(Stdio::piped, |path| fs::File::create(path).expect("create the output").into());
+        spawn_between(self.folder(), arguments, &self.environment, input, output).wait()
+    }
+
     /// Starts pgslice, for tests that kill it.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Running {
         spawn(self.folder(), arguments, &self.environment)
@@ -164,6 +178,16 @@ pub(crate) fn pgslice(folder: &Path, arguments: &[&str]) -> Ran {
 }
 
 fn spawn(folder: &Path, arguments: &[&str], environment: &[(&str, String)]) -> Running {
+    spawn_between(folder, arguments, environment, Stdio::null(), Stdio::piped())
+}
+
+fn spawn_between(
+    folder: &Path,
+    arguments: &[&str],
+    environment: &[(&str, String)],
+    input: Stdio,
+    output: Stdio,
+) -> Running {
     let mut process = Command::new(env!("CARGO_BIN_EXE_pgslice"))
         .args(arguments)
         .current_dir(folder)
@@ -171,12 +195,13 @@ fn spawn(folder: &Path, arguments: &[&str], environment: &[(&str, String)]) -> R
         .env("PATH", "/usr/bin:/bin")
         .env("HOME", folder)
         .envs(environment.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
+        .stdin(input)
+        .stdout(output)
         .stderr(Stdio::piped())
         .spawn()
         .expect("start pgslice");
-    let stdout = collect(process.stdout.take().expect("its output is piped"));
+    // What goes to a file is not collected.
+    let stdout = process.stdout.take().map_or_else(|| collect(std::io::empty()), collect);
     let stderr = collect(process.stderr.take().expect("its errors are piped"));
     Running { command: format!("pgslice {}", arguments.join(" ")), process, stdout, stderr, started: Instant::now() }
 }

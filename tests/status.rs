@@ -36,7 +36,7 @@ fn status_json_has_exactly_the_documented_fields() {
     let named = |names: &str| names.split(' ').map(str::to_owned).collect::<BTreeSet<String>>();
     assert_eq!(
         keys(&status),
-        named("format feed_id dataset timezone sequence published_at oldest newest lag_days missing days")
+        named("format feed_id dataset timezone sequence published_at oldest newest lag_days missing days full_dumps")
     );
     for day in status["days"].as_array().expect("days") {
         assert_eq!(keys(day), named("day revision state rows bytes tables applied_revision"));

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::cluster::{self, Cluster, Database};
 use crate::harness::eventually;
 use crate::interruptions::it_waits_in_the_trigger;
@@ -112,6 +113,33 @@ fn days_of_a_hot_standby_are_provisional_until_the_primary_settles_them() {
     from_primary.pgslice(&TWO_DAYS).exits(0);
     assert_eq!(published.days(), ["2024-05-01 r1 final 5", "2024-05-02 r1 final 5"]);
     assert_eq!(published.feed().source.expect("it was read").timeline, 1);
+}
+
+#[test]
+fn a_day_of_a_standby_is_final_when_two_readings_beyond_its_end_found_the_same_rows() {
+    let servers = Standby::of_notes(1);
+    let clock = Clock::showing(&servers.on_primary, "2024-05-02 00:20Z");
+    let at = |instant| {
+        clock.show(instant);
+        servers.catches_up();
+    };
+    servers.catches_up();
+    let scene = Scene::in_folder(NOTES_TABLE).source(&servers.on_standby);
+    let published = Published::by(&scene);
+    scene.pgslice(&DAY).exits(0);
+    at("2024-05-02 00:30Z");
+    assert_eq!(scene.pgslice(&DAY).exits(0).summary(), "scene: 1 unchanged", "they are not 15 minutes apart");
+    assert_eq!(published.days(), ["2024-05-01 r1 provisional 5"]);
+
+    servers.on_primary.psql("INSERT INTO notes VALUES (106, '2024-05-01 23:00Z', 'committed later')");
+    at("2024-05-02 00:36Z");
+    scene.pgslice(&DAY).exits(0);
+    assert_eq!(published.days(), ["2024-05-01 r2 provisional 6"]);
+    at("2024-05-02 00:52Z");
+    let ran = scene.pgslice(&["export", "--wait", "1m"]).exits(0);
+    assert!(!ran.stderr.contains("waiting"), "what a standby never sees is not waited for\n{ran}");
+    assert_eq!(published.days(), ["2024-05-01 r2 final 6"]);
+    published.is_whole();
 }
 
 #[test]

@@ -264,6 +264,37 @@ fn reference_rows_that_changed_since_are_told_apart() {
 }
 
 #[test]
+fn a_full_dump_that_is_gone_or_altered_is_found_and_no_day_is_let_go_of() {
+    let mut pair = caught_up();
+    pair.configure(&format!("[retention]\nmin-complete = 1\n{NOTES_TABLE}"));
+    pair.scene
+        .pgslice(&["put", "full/x.dump", "--full", "--taken-at", "2024-06-01T00:00:00Z", "--", "/bin/echo", "rows"])
+        .exits(0);
+    report(&pair, &["--read-data"], 0);
+    pair.place().write("full/x.dump", b"ROWS\n");
+    report(&pair, &[], 0);
+    assert!(difference(&report(&pair, &["--read-data"], 4)).3.contains("full/x.dump has sha256"));
+    pair.place().remove("full/x.dump");
+    assert!(difference(&report(&pair, &[], 4)).3.contains("full/x.dump is not in the store"));
+    let head = pair.head();
+    let refused = pair.scene.pgslice(&["prune", "--keep", "1d"]).exits(4);
+    assert!(refused.stderr.contains("the newest full dump, full/x.dump, is not in the store"), "{refused}");
+    assert_eq!(pair.head(), head);
+}
+
+#[test]
+fn a_damaged_manifest_is_mended_as_told() {
+    let pair = caught_up();
+    pair.place().write(&pair.manifest_key("2024-05-02"), b"{}");
+    pair.scene.pgslice(&["verify"]).exits(4);
+    pair.scene.pgslice(&["export", "--date", "2024-05-02"]).exits(4);
+    pair.scene.pgslice(&["export", "--date", "2024-05-02", "--force"]).exits(0);
+    pair.scene.pgslice(&["verify", "--read-data", "--source"]).exits(0);
+    pair.catchup(&[]).exits(0);
+    pair.assert_equal("notes");
+}
+
+#[test]
 fn a_replica_without_a_ledger_is_refused() {
     let pair = Pair::of_notes(1);
     pair.export("2024-05-01");

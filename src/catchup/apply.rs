@@ -4,6 +4,7 @@
 
 mod decision;
 mod loading;
+mod natural;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,16 +12,17 @@ use anyhow::Context;
 use tokio::runtime::Handle;
 
 use super::adopt::{self, Expected, Found};
-use super::conflict::{CANNOT_COMMIT, is_foreign_key_violation, no_room_for_ranks, not_as_published};
+use super::conflict::{CANNOT_COMMIT, is_foreign_key_violation, no_common_key, no_room_for_ranks, not_as_published};
 use super::fetch::Rows;
 use super::ledger::{self, Entry, Ledger, Origin, Record};
 use super::matching::{Absence, Target};
-use super::merge::{self, Ranks, Stage};
+use super::merge::{self, Stage};
 use super::plan::Dated;
+use super::restored::Restored;
 use super::shape::Shape;
 use crate::codec::RowFormat;
 use crate::day::{Day, Zone};
-use crate::feed::{DayEntry, Feed};
+use crate::feed::{DayEntry, Feed, Standing};
 use crate::manifest::{self, Manifest, Slice, Taken, TimeBounds};
 use crate::pg::{Session, quote_qualified};
 use crate::progress::Progress;
@@ -47,8 +49,9 @@ pub struct PendingDay {
 }
 
 impl Dated for PendingDay {
+    /// When the day was as it is: it may have been read again since it was published, and found unchanged.
     fn taken(&self) -> &Taken {
-        &self.manifest.taken
+        self.entry.taken.as_ref().unwrap_or(&self.manifest.taken)
     }
 
     fn is_revision(&self) -> bool {
@@ -98,6 +101,8 @@ pub struct Applier {
     pub runtime: Handle,
     /// What the replica holds; kept up with every commit.
     pub ledger: Ledger,
+    /// What the replica was restored from.
+    pub restored: Restored,
     /// The order of tables.
     pub shape: Shape,
     /// What to do with rows that the feed does not know.
@@ -106,6 +111,19 @@ pub struct Applier {
     pub direct: Direct,
     /// What a person sees meanwhile.
     pub progress: Progress,
+    /// Rows of reference tables that the present transaction takes away.
+    pub giving_way: Vec<GaveWay>,
+}
+
+/// Rows of a reference table that gave way to others of the same natural key, and did not come back.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct GaveWay {
+    /// `schema.table`
+    pub table: String,
+    /// How many they are.
+    pub rows: u64,
+    /// The keys of some.
+    pub keys: Vec<String>,
 }
 
 /// May a day without a row on the replica be loaded by COPY?
@@ -137,6 +155,9 @@ enum Way {
 enum Absent {
     Deleted,
     Kept,
+    /// As `Kept`, and rows that are there stay as they are: they come from a dump that is newer than the slice, as far
+    /// as the order of the two can be told. The window holds what the slice has, and what came after it.
+    Spared,
 }
 
 /// Slices that the ledger must no longer call held: rows of them went elsewhere. They stay pending until they are true.
@@ -154,7 +175,7 @@ struct Work<'a> {
 impl Work<'_> {
     /// When the slice was as it is: a carried one was read again and found equal when its day was.
     fn taken(&self) -> &Taken {
-        &self.day.manifest.taken
+        self.day.taken()
     }
 
     fn window(&self) -> Option<String> {
@@ -163,6 +184,10 @@ impl Work<'_> {
 
     fn is_merged(&self) -> bool {
         matches!(self.way, Way::Merge { .. })
+    }
+
+    fn is_spared(&self) -> bool {
+        self.way == Way::Merge { absent: Absent::Spared }
     }
 
     fn origin(&self) -> Origin {
@@ -183,6 +208,7 @@ impl Applier {
     /// The server's, the store's; class Integrity when rows are not what the manifest says; class Drift when a slice
     /// cannot be applied to its table without losing something.
     pub fn apply(&mut self, batch: &[PendingDay]) -> anyhow::Result<Vec<Applied>> {
+        self.giving_way.clear();
         self.session.run("begin; set constraints all deferred")?;
         match self.apply_in_transaction(batch) {
             Ok((applied, entries)) => {
@@ -297,17 +323,19 @@ impl Applier {
     fn stage<'a>(&mut self, table: &[Work<'a>], number: usize) -> anyhow::Result<Option<Stage<'a>>> {
         let merged: Vec<&Work<'a>> = table.iter().filter(|item| item.is_merged()).collect();
         let Some(first) = merged.first() else { return Ok(None) };
-        let ranks = if merged.len() == 1 { Ranks::One } else { Ranks::Several };
-        if ranks == Ranks::Several && first.target.columns.len() >= MAX_COLUMNS {
+        if let Some(other) = merged.iter().find(|item| item.target.key != first.target.key) {
+            return Err(no_common_key(other.target).into());
+        }
+        let stage = Stage::new(merged.iter().map(|item| item.target).collect(), number);
+        if stage.width() > MAX_COLUMNS {
             return Err(no_room_for_ranks(first.target).into());
         }
-        let stage = Stage::new(first.target, number, ranks);
         self.session.run(&stage.create())?;
         for (rank, item) in merged.iter().enumerate() {
             if let Some(rank) = stage.rank(rank) {
                 self.session.run(&rank)?;
             }
-            self.copy(&stage.copy(item.slice.format), item)?;
+            self.copy(&stage.copy(rank, item.slice.format), item)?;
         }
         self.session.run(&stage.settle())?;
         Ok(Some(stage))
@@ -393,13 +421,16 @@ impl Applier {
         // windows only, and of a reference table none. Those that were not are the last ones.
         let newest_from = self.newest_from(&merged);
         let windows: Vec<String> = merged.iter().filter_map(|item| item.window()).collect();
-        let limit = (newest_from > 0).then(|| stage.within_or_from(&windows, newest_from));
+        let changed: Vec<String> =
+            merged.iter().filter(|item| !item.is_spared()).filter_map(|item| item.window()).collect();
+        let limit = (newest_from > 0).then(|| stage.within_or_from(&changed, newest_from));
         if newest_from < merged.len()
             && let Some(first) = merged.first()
         {
             self.doubt_what_moves(first.target, stage, &windows, doubts)?;
         }
-        if let Some(update) = stage.update_changed(limit.as_deref()) {
+        self.give_way(table, &merged, stage, newest_from, doubts)?;
+        for update in stage.update_changed(limit.as_deref()) {
             let counts = self.session.query(&update, &[])?;
             let row = counts.first().context("an update is counted")?;
             if row.text(0)? != row.text(1)? {
@@ -407,7 +438,9 @@ impl Applier {
                 return Err(not_as_published(&merged[0].target.name, &problem));
             }
         }
-        self.session.run(&stage.insert_new())?;
+        for insert in stage.insert_new() {
+            self.session.run(&insert)?;
+        }
         let swallowed = self.count(&stage.count_absent())?;
         if swallowed > 0
             && let Some(first) = merged.first()
@@ -438,6 +471,9 @@ impl Applier {
     /// by a newer slice: the ledger must not say that it is held.
     fn check_window(&mut self, item: &mut Work<'_>, expected: Option<u64>, doubts: &mut Doubts) -> anyhow::Result<()> {
         let Some(window) = item.window().filter(|_| item.target.absence == Absence::Proven) else { return Ok(()) };
+        if item.is_spared() {
+            return Ok(());
+        }
         let rows = self.count(&merge::count_window(item.target, &window))?;
         if item.keeps_extra_rows {
             // What was there already may have been the feed's own rows, and nothing else.
@@ -529,12 +565,17 @@ impl Applier {
         }
     }
 
-    /// Is `taken` no earlier than anything that this table holds?
+    /// Is `taken` no earlier than anything that this table holds? With `--force` the rows of a dump do not count: it is
+    /// the feed's rows that are wanted.
     fn is_newest(&self, target: &Target, taken: &Taken) -> bool {
-        self.ledger
-            .iter()
-            .filter(|((_, table), held)| *table == target.name && held.table_oid == target.oid)
-            .all(|(_, held)| held.taken.order(taken).is_le())
+        let after_dump = self.extra == Extra::Delete
+            || matches!(self.restored.standing(&target.name, taken), None | Some(Standing::After));
+        after_dump
+            && self
+                .ledger
+                .iter()
+                .filter(|((_, table), held)| *table == target.name && held.table_oid == target.oid)
+                .all(|(_, held)| held.taken.order(taken).is_le())
     }
 
     /// Sends a slice's rows to a COPY statement; the server must count as many as the manifest.
@@ -582,9 +623,11 @@ impl Applier {
             day: entry.day,
             slice: item.slice,
             revision: entry.revision,
+            columns: ledger::columns_of(item.slice, &item.target.left_out),
             state: entry.state.word(),
             manifest_sha256: &entry.manifest.sha256,
             taken: item.taken(),
+            time_column: ledger::time_column_of(item.target.time.as_ref()),
             table_oid: item.target.oid,
             origin: item.origin(),
             keeps_extra_rows: item.keeps_extra_rows,
@@ -595,8 +638,8 @@ impl Applier {
             manifest_sha256: entry.manifest.sha256.clone(),
             rows_digest: item.slice.rows_digest,
             format: item.slice.format,
-            columns: ledger::columns_of(item.slice),
-            time_column: ledger::time_column_of(item.slice),
+            columns: record.columns,
+            time_column: ledger::time_column_of(item.target.time.as_ref()),
             rows: item.slice.rows,
             taken: item.taken().clone(),
             table_oid: item.target.oid,

@@ -5,23 +5,20 @@
 
 use tokio_postgres::Client;
 
-use super::matching::Drift;
+use super::matching::{Drift, can_be_a_name};
 use crate::manifest::Slice;
 use crate::pg::{PgError, quote_identifier, quote_qualified};
-
-/// The longest identifier that PostgreSQL keeps whole, in bytes.
-const MAX_IDENTIFIER_BYTES: usize = 63;
 
 /// The statements that make the table of a slice: columns, key, and an index for its time column.
 ///
 /// # Errors
 /// The server's; [`Drift`] when a type is not there, or a name cannot be one.
 pub async fn statements(client: &Client, slice: &Slice, schema: &str, name: &str) -> anyhow::Result<String> {
-    let drift = |problem: String| Drift { table: format!("{schema}.{name}"), problem };
+    let drift = |problem: String| Drift::new(format!("{schema}.{name}"), problem);
     let types = column_types(client, slice).await?;
     let mut lines = Vec::new();
     for (column, ddl) in slice.columns.iter().zip(types) {
-        if column.name.is_empty() || column.name.len() > MAX_IDENTIFIER_BYTES || column.name.contains('\0') {
+        if !can_be_a_name(&column.name) {
             return Err(drift(format!("{:?} cannot be the name of a column", column.name)).into());
         }
         let Some(ddl) = ddl else {

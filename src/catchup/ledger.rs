@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use sha2::{Digest, Sha256};
 use tokio_postgres::Client;
 
+use super::matching::LeftOut;
 use crate::codec::RowsDigest;
 use crate::day::Day;
+use crate::error::{Class, Failure};
 use crate::feed::Feed;
 use crate::manifest::{Slice, SliceFormat, Taken, TimeBounds};
 use crate::pg::{PgError, Session, quote_identifier};
@@ -57,21 +58,35 @@ impl Entry {
     }
 }
 
-/// The names of a slice's columns in their order, as one value: rows of two slices are comparable only where they are
-/// equal. SHA-256 in hex.
-pub fn columns_of(slice: &Slice) -> String {
-    let mut names = Sha256::new();
-    for column in &slice.columns {
-        names.update(column.name.as_bytes());
-        names.update([0]);
-    }
-    hex::encode(names.finalize())
+/// The names of a slice's columns in their order, of its key, and of those columns that are not written, as one value, a
+/// JSON object: rows of two slices are comparable only where they are equal.
+pub fn columns_of(slice: &Slice, left_out: &[LeftOut]) -> String {
+    let columns = slice.columns.iter().map(|column| column.name.clone()).collect();
+    let left_out = left_out.iter().filter_map(|left| Some(slice.columns.get(left.place)?.name.clone())).collect();
+    serde_json::to_string(&Names { columns, key: slice.key.clone(), left_out }).expect("lists of names are JSON")
 }
 
-/// By which column, of which kind, the window of a slice is told: `"at" timestamptz`. Empty for a reference table.
-pub fn time_column_of(slice: &Slice) -> String {
+/// What [`columns_of`] writes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Names {
+    /// The columns.
+    pub columns: Vec<String>,
+    /// The key; empty for none.
+    pub key: Vec<String>,
+    /// Those of the columns that the replica did not have, so that their values were not written.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub left_out: Vec<String>,
+}
+
+/// What [`columns_of`] wrote; nothing where an older version wrote the entry.
+pub fn names_of(columns: &str) -> Names {
+    serde_json::from_str(columns).unwrap_or_default()
+}
+
+/// By which column, of which kind, a window is told: `"at" timestamptz`. Empty for a reference table.
+pub fn time_column_of(time: Option<&TimeBounds>) -> String {
     let of = |time: &TimeBounds| format!("{} {}", quote_identifier(&time.column), time.kind.word());
-    slice.time.as_ref().map(of).unwrap_or_default()
+    time.map(of).unwrap_or_default()
 }
 
 /// How the replica came to hold a slice.
@@ -121,18 +136,33 @@ pub async fn exists(client: &Client) -> Result<bool, PgError> {
 /// Makes the ledger's tables if they are missing, and what an older ledger lacks.
 ///
 /// # Errors
-/// The server's: the role needs CREATE on the database the first time, and owns the ledger where it lacks something.
-pub async fn create(client: &Client) -> Result<(), PgError> {
+/// The server's: the role needs CREATE on the database the first time. Class Permission with the statement to run, where
+/// the ledger lacks something and is another role's.
+pub async fn create(client: &Client) -> anyhow::Result<()> {
     if !exists(client).await? {
-        return Ok(client.batch_execute(include_str!("../../sql/ledger.sql")).await?);
+        return Ok(client.batch_execute(include_str!("../../sql/ledger.sql")).await.map_err(PgError::from)?);
     }
     let lacks = "select count(*) < 3 from pg_catalog.pg_attribute \
                  where attrelid = 'pgslice.ledger'::pg_catalog.regclass and not attisdropped \
                  and attname in ('format', 'columns', 'time_column')";
-    if client.query_one(lacks, &[]).await?.get(0) {
-        client.batch_execute(include_str!("../../sql/ledger_columns.sql")).await?;
+    let add = include_str!("../../sql/ledger_columns.sql");
+    if !client.query_one(lacks, &[]).await.map_err(PgError::from)?.get::<_, bool>(0) {
+        return Ok(());
     }
-    Ok(())
+    match client.batch_execute(add).await.map_err(PgError::from) {
+        Ok(()) => Ok(()),
+        Err(error) if error.code() == Some("42501") => Err(not_the_owner(add, &error).into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Only a table's owner may add columns to it.
+fn not_the_owner(statement: &str, error: &PgError) -> Failure {
+    let lines = statement.lines().filter(|line| !line.starts_with("--")).map(str::trim);
+    let statement = lines.collect::<Vec<_>>().join(" ");
+    Failure::new(Class::Permission, format!("an older version made pgslice.ledger, and it lacks columns: {error}"))
+        .meaning("nothing was applied")
+        .next(format!("run on the replica, as the owner of pgslice.ledger: {statement}"))
 }
 
 /// The newest head of the dataset that the replica has seen.
@@ -219,12 +249,16 @@ pub struct Record<'a> {
     pub slice: &'a Slice,
     /// The revision of its day.
     pub revision: u32,
+    /// Its columns and key: see [`columns_of`].
+    pub columns: String,
     /// The state of its day.
     pub state: &'static str,
     /// The manifest.
     pub manifest_sha256: &'a str,
     /// The moment it was read on the source.
     pub taken: &'a Taken,
+    /// By which column its window was told: see [`time_column_of`].
+    pub time_column: String,
     /// The table.
     pub table_oid: u32,
     /// How.
@@ -238,7 +272,8 @@ pub struct Record<'a> {
 /// # Errors
 /// The server's.
 pub fn write(session: &mut Session, feed_id: &str, record: &Record<'_>) -> Result<(), PgError> {
-    let Record { day, slice, revision, state, manifest_sha256, taken, table_oid, origin, keeps_extra_rows } = record;
+    let Record { day, slice, revision, state, manifest_sha256, taken, time_column, .. } = record;
+    let Record { table_oid, origin, keeps_extra_rows, columns, .. } = record;
     let values: [String; 19] = [
         feed_id.to_owned(),
         day.to_string(),
@@ -257,8 +292,8 @@ pub fn write(session: &mut Session, feed_id: &str, record: &Record<'_>) -> Resul
         origin.word().to_owned(),
         keeps_extra_rows.to_string(),
         slice.format.word().to_owned(),
-        columns_of(slice),
-        time_column_of(slice),
+        columns.clone(),
+        time_column.clone(),
     ];
     let values = values.each_ref().map(|value| Some(value.as_str()));
     session.execute(include_str!("../../sql/ledger_write.sql"), &values)?;

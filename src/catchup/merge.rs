@@ -1,112 +1,177 @@
 //! The statements of a merge by key. Pure.
 //!
-//! A stage is a temporary table with the columns of a target and, when several slices pass through it, a rank: the
-//! place of the slice in the order of the snapshots. Deletes of all tables run before loads of any, children before parents;
+//! A stage is a temporary table with the columns of its slices and, when several pass through it, a rank: the place of
+//! the slice in the order of the snapshots. Deletes of all tables run before loads of any, children before parents;
 //! loads run parents first.
+
+mod natural;
 
 use super::matching::Target;
 use crate::manifest::SliceFormat;
 use crate::pg::catalog::{Equality, KeyColumn};
 use crate::pg::{quote_identifier, quote_literal};
 
-/// The stage's own column; no identifier of PostgreSQL's users is likely to hold a tilde.
+/// The stage's own columns; no identifier of PostgreSQL's users is likely to hold a tilde.
 const RANK: &str = "pgslice~rank";
+const LEFT_OUT: &str = "pgslice~left_out";
 
-/// A temporary table that the rows of one target pass through.
+/// A temporary table that the rows of slices of one table pass through. It has the columns of all of them, and takes
+/// those that the table does not have as they come.
 #[derive(Debug, Clone)]
 pub struct Stage<'a> {
-    target: &'a Target,
+    /// What the slices write to, in the order of their ranks: one table and key, perhaps other columns.
+    targets: Vec<&'a Target>,
     name: String,
     number: usize,
-    ranks: Ranks,
 }
 
-/// How many slices pass through a stage. A table of 1,600 columns leaves no room for a rank.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ranks {
-    /// One, of rank 0.
-    One,
-    /// Any number.
-    Several,
+/// Slices of one stage that write the same columns.
+struct Group<'a> {
+    target: &'a Target,
+    ranks: Vec<String>,
 }
 
 impl<'a> Stage<'a> {
-    /// The stage of `target`; `number` tells the stages of a transaction apart.
-    pub fn new(target: &'a Target, number: usize, ranks: Ranks) -> Stage<'a> {
-        Stage {
-            target,
-            name: format!("pg_temp.{}", quote_identifier(&format!("pgslice_stage_{number}"))),
-            number,
-            ranks,
+    /// The stage of what slices write to, of which there is at least one; `number` tells the stages of a transaction
+    /// apart.
+    pub fn new(targets: Vec<&'a Target>, number: usize) -> Stage<'a> {
+        let name = format!("pg_temp.{}", quote_identifier(&format!("pgslice_stage_{number}")));
+        Stage { targets, name, number }
+    }
+
+    /// The table and the key, which all slices have in common.
+    fn target(&self) -> &'a Target {
+        self.targets[0]
+    }
+
+    /// Do several slices pass through it? A table of 1,600 columns leaves no room for a rank.
+    fn is_ranked(&self) -> bool {
+        self.targets.len() > 1
+    }
+
+    /// How many columns it has.
+    pub fn width(&self) -> usize {
+        self.columns().len() + self.most_left_out() * 2 + usize::from(self.is_ranked())
+    }
+
+    /// The columns that any of the slices writes.
+    fn columns(&self) -> Vec<&'a String> {
+        let mut columns: Vec<&String> = Vec::new();
+        for name in self.targets.iter().flat_map(|target| &target.columns) {
+            if !columns.contains(&name) {
+                columns.push(name);
+            }
         }
+        columns
+    }
+
+    fn most_left_out(&self) -> usize {
+        self.targets.iter().map(|target| target.left_out.len()).max().unwrap_or(0)
+    }
+
+    /// The slices by the columns that they write.
+    fn groups(&self) -> Vec<Group<'a>> {
+        let mut groups: Vec<Group<'a>> = Vec::new();
+        for (rank, target) in self.targets.iter().enumerate() {
+            match groups.iter_mut().find(|group| group.target.columns == target.columns) {
+                Some(group) => group.ranks.push(rank.to_string()),
+                None => groups.push(Group { target, ranks: vec![rank.to_string()] }),
+            }
+        }
+        groups
+    }
+
+    /// The rows of a group, as a further condition; empty where there is one group only.
+    fn of_group(&self, group: &Group<'_>) -> String {
+        if group.ranks.len() == self.targets.len() {
+            return String::new();
+        }
+        format!(" and staged.{} in ({})", quote_identifier(RANK), group.ranks.join(", "))
     }
 
     /// Creates it, gone with the transaction.
     pub fn create(&self) -> String {
-        let rank = match self.ranks {
-            Ranks::One => String::new(),
-            Ranks::Several => format!(", 0::integer as {}", quote_identifier(RANK)),
+        let rank = if self.is_ranked() { format!(", 0::integer as {}", quote_identifier(RANK)) } else { String::new() };
+        // What is received as text takes any text, and what is received as bytea any bytes.
+        let left_out = |place: usize| {
+            format!(
+                ", null::pg_catalog.text as {}, null::pg_catalog.bytea as {}",
+                quote_identifier(&left_out_name(SliceFormat::Text, place)),
+                quote_identifier(&left_out_name(SliceFormat::Binary, place))
+            )
         };
         format!(
-            "create temporary table {} on commit drop as select {}{rank} from {} with no data",
+            "create temporary table {} on commit drop as select {}{}{rank} from {} with no data",
             self.name.trim_start_matches("pg_temp."),
-            list(&self.target.columns),
-            self.target.table
+            list(&self.columns()),
+            (0..self.most_left_out()).map(left_out).collect::<String>(),
+            self.target().table
         )
     }
 
     /// Makes the rows that are loaded next rank as `rank`; `None` where there is one rank only.
     pub fn rank(&self, rank: usize) -> Option<String> {
-        (self.ranks == Ranks::Several)
+        self.is_ranked()
             .then(|| format!("alter table {} alter column {} set default {rank}", self.name, quote_identifier(RANK)))
     }
 
-    /// Loads it with rows in `format`.
-    pub fn copy(&self, format: SliceFormat) -> String {
-        format!("copy {} ({}) from stdin{}", self.name, list(&self.target.columns), format.copy_options())
+    /// Loads it with the rows of the slice of `rank`, which are in `format`.
+    pub fn copy(&self, rank: usize, format: SliceFormat) -> String {
+        let target = self.targets[rank];
+        let mut kept = target.columns.iter();
+        let places = 0..target.columns.len() + target.left_out.len();
+        let names: Vec<String> = places
+            .filter_map(|place| match target.left_out.iter().position(|left| left.place == place) {
+                Some(number) => Some(left_out_name(format, number)),
+                None => kept.next().cloned(),
+            })
+            .collect();
+        format!("copy {} ({}) from stdin{}", self.name, list(&names), format.copy_options())
     }
 
     /// Of rows with one key that several slices hold, keeps the one that was read last; then looks at what is there.
     pub fn settle(&self) -> String {
         let (name, rank) = (&self.name, quote_identifier(RANK));
-        if self.ranks == Ranks::One {
+        if !self.is_ranked() {
             return format!("analyze {name}");
         }
+        let rivals = self.settle_rivals().map(|settle| format!("{settle}; ")).unwrap_or_default();
         format!(
-            "delete from {name} as older using {name} as newer where {} and older.{rank} < newer.{rank}; analyze {name}",
-            equal(&self.target.key, "older", "newer")
+            "delete from {name} as older using {name} as newer where {} and older.{rank} < newer.{rank}; {rivals}analyze {name}",
+            equal(&self.target().key, "older", "newer")
         )
     }
 
     /// Counts the rows that were loaded as `rank` and are still there.
     pub fn count(&self, rank: usize) -> String {
         let all = format!("select pg_catalog.count(*)::text from {}", self.name);
-        match self.ranks {
-            Ranks::One => all,
-            Ranks::Several => format!("{all} where {} = {rank}", quote_identifier(RANK)),
-        }
+        if self.is_ranked() { format!("{all} where {} = {rank}", quote_identifier(RANK)) } else { all }
     }
 
     /// Deletes the rows of `windows` (predicates on the table's time column) that the stage does not have.
     pub fn delete_absent(&self, windows: &[String]) -> String {
         format!(
             "delete from {} as present where {} and not exists (select from {} as staged where {})",
-            self.target.table,
+            self.target().table,
             any(windows),
             self.name,
-            equal(&self.target.key, "present", "staged")
+            equal(&self.target().key, "present", "staged")
         )
     }
 
     /// Writes the staged values over rows of the same key that differ, wherever they are now; where `limit` holds only
-    /// if given. `None` when the key, and what an UPDATE cannot change, is all there is. Answers with two counts: the rows
-    /// that were changed, and those that were to be.
+    /// if given. A statement for each set of columns that slices write; none where the key, and what an UPDATE cannot
+    /// change, is all there is. Each answers with two counts: the rows that were changed, and those that were to be.
     ///
     /// Rows are compared by their images (`*<>`): every type has one, and equal numbers of different scale differ. Of
     /// the key's columns those are compared and written that can be equal without being the same. Columns that no
     /// UPDATE can change are left as they are.
-    pub fn update_changed(&self, limit: Option<&str>) -> Option<String> {
-        let Target { columns, key, fixed, .. } = self.target;
+    pub fn update_changed(&self, limit: Option<&str>) -> Vec<String> {
+        self.groups().iter().filter_map(|group| self.update_group(group, limit)).collect()
+    }
+
+    fn update_group(&self, group: &Group<'_>, limit: Option<&str>) -> Option<String> {
+        let Target { columns, key, fixed, .. } = group.target;
         let is_same = |name: &String| key.iter().any(|part| part.name == *name && part.equality == Equality::Strict);
         let values: Vec<&String> = columns.iter().filter(|name| !is_same(name) && !fixed.contains(name)).collect();
         if values.is_empty() {
@@ -119,12 +184,13 @@ impl<'a> Stage<'a> {
             format!("row({})::pg_catalog.record", columns.join(", "))
         };
         let limit = limit.map(|limit| format!(" and ({limit})")).unwrap_or_default();
-        let (table, name) = (&self.target.table, &self.name);
+        let (table, name) = (&self.target().table, &self.name);
         let differ = format!(
-            "{} and {} operator(pg_catalog.*<>) {}{limit}",
-            equal(&self.target.key, "present", "staged"),
+            "{} and {} operator(pg_catalog.*<>) {}{limit}{}",
+            equal(&self.target().key, "present", "staged"),
             row("present"),
             row("staged"),
+            self.of_group(group),
         );
         // Both see the table as it was before.
         Some(format!(
@@ -137,11 +203,13 @@ impl<'a> Stage<'a> {
 
     /// The limit of an update by slices of which only those from `rank` on may change rows of other windows.
     pub fn within_or_from(&self, windows: &[String], rank: usize) -> String {
-        let newest = match self.ranks {
-            Ranks::One => (rank == 0).to_string(),
-            Ranks::Several => format!("staged.{} >= {rank}", quote_identifier(RANK)),
-        };
+        let newest = self.is_of_newest(rank);
         if windows.is_empty() { newest } else { format!("{newest} or {}", any(windows)) }
+    }
+
+    /// Whether a staged row is of the slice of `rank` or a newer one.
+    fn is_of_newest(&self, rank: usize) -> String {
+        if self.is_ranked() { format!("staged.{} >= {rank}", quote_identifier(RANK)) } else { (rank == 0).to_string() }
     }
 
     /// Counts staged rows whose key is not in the table: after the merge there must be none.
@@ -149,8 +217,8 @@ impl<'a> Stage<'a> {
         format!(
             "select pg_catalog.count(*)::text from {} as staged where not exists (select from {} as present where {})",
             self.name,
-            self.target.table,
-            equal(&self.target.key, "present", "staged")
+            self.target().table,
+            equal(&self.target().key, "present", "staged")
         )
     }
 
@@ -161,9 +229,9 @@ impl<'a> Stage<'a> {
             "create temporary table {} on commit drop as select present.{column} from {} as present \
              where exists (select from {} as staged where {}) and ({}) is not true",
             quote_identifier(&self.moved_name()),
-            self.target.table,
+            self.target().table,
             self.name,
-            equal(&self.target.key, "present", "staged"),
+            equal(&self.target().key, "present", "staged"),
             any(windows),
         )
     }
@@ -188,24 +256,32 @@ impl<'a> Stage<'a> {
         format!("pgslice_moved_{}", self.number)
     }
 
-    /// Inserts staged rows whose key is not there.
-    pub fn insert_new(&self) -> String {
-        format!(
-            "{} where not exists (select from {} as present where {})",
-            self.insert_all(),
-            self.target.table,
-            equal(&self.target.key, "present", "staged")
-        )
+    /// Inserts staged rows whose key is not there: a statement for each set of columns that slices write.
+    pub fn insert_new(&self) -> Vec<String> {
+        let absent = |group: &Group<'_>| {
+            format!(
+                "{} where not exists (select from {} as present where {}){}",
+                self.insert(group.target),
+                self.target().table,
+                equal(&self.target().key, "present", "staged"),
+                self.of_group(group),
+            )
+        };
+        self.groups().iter().map(absent).collect()
     }
 
-    /// Inserts all staged rows.
+    /// Inserts all rows of the only slice.
     pub fn insert_all(&self) -> String {
+        self.insert(self.target())
+    }
+
+    fn insert(&self, target: &Target) -> String {
         let columns: Vec<String> =
-            self.target.columns.iter().map(|name| format!("staged.{}", quote_identifier(name))).collect();
+            target.columns.iter().map(|name| format!("staged.{}", quote_identifier(name))).collect();
         format!(
             "insert into {} ({}) overriding system value select {} from {} as staged",
-            self.target.table,
-            list(&self.target.columns),
+            target.table,
+            list(&target.columns),
             columns.join(", "),
             self.name
         )
@@ -263,8 +339,14 @@ pub fn advance_sequence(
     )
 }
 
-fn list(names: &[String]) -> String {
-    names.iter().map(|name| quote_identifier(name)).collect::<Vec<_>>().join(", ")
+/// The stage's own column for a column of the data that the table does not have.
+fn left_out_name(format: SliceFormat, number: usize) -> String {
+    let kind = if format == SliceFormat::Binary { "bytes" } else { "text" };
+    format!("{LEFT_OUT}_{kind}_{number}")
+}
+
+fn list(names: &[impl AsRef<str>]) -> String {
+    names.iter().map(|name| quote_identifier(name.as_ref())).collect::<Vec<_>>().join(", ")
 }
 
 fn equal(key: &[KeyColumn], left: &str, right: &str) -> String {

@@ -332,7 +332,7 @@ pub async fn prepare(
             let held = ledger.get(&(day, target.name.clone()));
             match maker.statements_for(day, &pending.manifest.slices[*index], target, held).await? {
                 Ok(statements) => pending.partitions.extend(statements),
-                Err(problem) => drifts.push(Drift { table: target.name.clone(), problem: format!("{day}: {problem}") }),
+                Err(problem) => drifts.push(Drift::new(&target.name, format!("{day}: {problem}"))),
             }
         }
     }

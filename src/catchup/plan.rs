@@ -73,7 +73,10 @@ pub fn pending<'a>(
     {
         return Err(Failure::new(Class::BehindRetention, format!("{from} is before the feed's oldest day, {oldest}"))
             .meaning("nothing was applied")
-            .next(format!("start with --from {oldest}, or load the full dump first")));
+            .next(match feed.load_advice() {
+                Some(advice) => format!("start with --from {oldest}; or {advice}"),
+                None => format!("start with --from {oldest}, or load the full dump first"),
+            }));
     }
     // What was written to a table that is no longer there (restored, made anew) says nothing about the one that is.
     let newest_held = ledger
@@ -93,7 +96,10 @@ pub fn pending<'a>(
             ),
         )
         .meaning("nothing was applied: the days between would be missing for good")
-        .next("load a newer full dump, or accept the gap with --allow-gap"));
+        .next(format!(
+            "{}; or accept the gap with --allow-gap",
+            feed.load_advice().unwrap_or_else(|| "load a newer full dump".to_owned())
+        )));
     }
     let range = DayRange { from: request.from.unwrap_or(oldest), to: request.to.unwrap_or(newest) };
     // A hole was accepted before if the ledger holds days on both sides of it.

@@ -5,15 +5,18 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::apply::Applied;
+use super::apply::{Applied, GaveWay};
 use super::ledger::Origin;
 use super::plan;
+use super::printable::printable;
+use super::restored::Told;
 use super::run::Mode;
 use crate::config::Config;
 use crate::day::Day;
 use crate::error::{Class, Failure};
 use crate::feed::Feed;
 use crate::figures::{after_requests, counted};
+use crate::layout::Key;
 use crate::manifest::Manifest;
 
 /// What became of a run.
@@ -33,6 +36,16 @@ pub struct CatchupReport {
     pub dry_run: bool,
     /// Tables that were (or would be) made.
     pub created: Vec<String>,
+    /// What this run was told that tables were restored from; absent without that.
+    pub restored_from: Option<RestoredReport>,
+    /// Columns that were (or would be) added to tables, as `schema.table.column`.
+    pub added: Vec<String>,
+    /// Columns of days that were (or would be) left out, as the replica does not have them, and newer days do not carry
+    /// them.
+    pub left_out: Vec<String>,
+    /// Rows of reference tables that gave way to others of the same natural key and did not come back: per transaction
+    /// and table. The source may still have them.
+    pub gave_way: Vec<GaveWay>,
     /// The days that were (or would be) applied, in that order.
     pub days: Vec<DayReport>,
     /// The newest day of the feed.
@@ -43,6 +56,25 @@ pub struct CatchupReport {
     pub requests: Option<u64>,
     /// Why the run did not end with everything applied and fresh.
     pub stopped: Option<Stop>,
+}
+
+/// The dump that tables were restored from.
+#[derive(Debug, Clone, Serialize)]
+pub struct RestoredReport {
+    /// Its name in the feed; `None` for one that the feed does not know.
+    pub key: Option<Key>,
+    /// When it was taken.
+    pub taken_at: DateTime<Utc>,
+    /// The tables.
+    pub tables: Vec<String>,
+}
+
+impl RestoredReport {
+    pub(super) fn of(told: &Told) -> Option<RestoredReport> {
+        let tables: Vec<String> = told.new.iter().map(|(table, _)| table.clone()).collect();
+        let origin = told.restored.origin(tables.first()?)?;
+        Some(RestoredReport { key: origin.key.clone(), taken_at: origin.moment.taken_at, tables })
+    }
 }
 
 /// Why a run did not end with everything applied and fresh.
@@ -114,6 +146,21 @@ pub(super) fn stop(
     Some(Stop { exit_code: failure.class.exit_code(), message: failure.to_string(), failure })
 }
 
+impl GaveWay {
+    /// The rows in one line, for people.
+    pub(super) fn line(&self) -> String {
+        let keys: Vec<String> = self.keys.iter().map(|key| printable(key)).collect();
+        let more = if u64::try_from(keys.len()).is_ok_and(|told| told < self.rows) { ", …" } else { "" };
+        format!(
+            "{}: {} gave way to others of the same natural key and left: {}{more}; one that is still on the source comes \
+             back with the next day that carries it",
+            self.table,
+            counted_rows(self.rows),
+            keys.join(", ")
+        )
+    }
+}
+
 impl DayReport {
     /// A day of a dry run.
     pub(super) fn planned(manifest: &Manifest) -> DayReport {
@@ -157,6 +204,10 @@ impl CatchupReport {
             published_at: feed.published_at,
             dry_run: mode == Mode::DryRun,
             created: Vec::new(),
+            restored_from: None,
+            added: Vec::new(),
+            left_out: Vec::new(),
+            gave_way: Vec::new(),
             days: Vec::new(),
             newest: feed.newest,
             waiting: 0,
@@ -176,6 +227,19 @@ impl CatchupReport {
         if !self.created.is_empty() {
             let verb = if self.dry_run { "would create" } else { "created" };
             lines.push(format!("{verb} {}", self.created.join(", ")));
+        }
+        if !self.added.is_empty() {
+            let verb = if self.dry_run { "would add" } else { "added" };
+            let note = "they may be NULL here whatever they are on the source";
+            lines.push(format!("{verb} {}; {note}", printable(&self.added.join(", "))));
+        }
+        if !self.left_out.is_empty() {
+            let verb = if self.dry_run { "would leave out" } else { "left out" };
+            lines.push(format!(
+                "{verb} {}: newer days do not carry it, and the replica does not have it; if the source renamed it, say so \
+                 with rename; once the replica has the column, those days are loaded again",
+                printable(&self.left_out.join(", "))
+            ));
         }
         if self.dry_run {
             lines.extend(self.days.iter().map(DayReport::line));

@@ -12,15 +12,17 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{Applier, Direct, Extra, PendingDay};
-use super::conflict::{explain, is_foreign_key_violation, is_late, is_unique_violation};
+use super::conflict::{explain, is_foreign_key_violation, is_late, is_of_unknown_rows, is_unique_violation};
+use super::judge::{self, Bench, ReadDay, drifted};
 use super::ledger::{self, KnownHead, Ledger};
-use super::matching::{self, Drift, Target};
-use super::plan::{self, Accepted, Pending, Request};
-use super::report::{CatchupReport, DayReport, stop};
+use super::matching::Drift;
+use super::plan::{self, Accepted, Dated, Pending, Request};
+use super::report::{CatchupReport, DayReport, RestoredReport, stop};
+use super::restored::{self, Restored, RestoredFrom, Told};
 use super::{continuity, create, guards, partitions, replica, shape};
 use crate::config::{Config, CreatePartitions};
 use crate::error::{Class, Failure};
-use crate::feed::{DayEntry, Feed};
+use crate::feed::{Feed, Standing};
 use crate::head;
 use crate::pg::catalog::{self, Relation};
 use crate::pg::{Endpoint, PgError, Session, pooler};
@@ -28,10 +30,12 @@ use crate::progress::Progress;
 use crate::store::SharedStore;
 
 /// What was asked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Which days.
     pub request: Request,
+    /// What the replica was restored from, if that is said.
+    pub restored_from: Option<RestoredFrom>,
     /// What to do with tables that are missing.
     pub missing_tables: MissingTables,
     /// What to do with rows that the feed does not know.
@@ -85,7 +89,7 @@ pub async fn run(
     let feed = head::read_existing(&*store).await?;
     check_dataset(&feed, config)?;
     pooler::refuse_shared_sessions(&replica, "replica").await?;
-    let client = replica.client().await.context("cannot connect to the replica")?;
+    let mut client = replica.client().await.context("cannot connect to the replica")?;
     replica::refuse_standby(&client).await?;
     if options.mode == Mode::Apply {
         replica::refuse_read_only(&client).await?;
@@ -111,11 +115,17 @@ pub async fn run(
         // No manifest matches: the slice is pending, whatever its revision.
         ledger.values_mut().filter(|held| held.keeps_extra_rows).for_each(|held| held.manifest_sha256.clear());
     }
+    judge::miss_left_out(&mut ledger, &relations, &config.tables);
+    let told = told(&client, &feed, &ledger, &accepted, &relations, &options, now).await?;
+    report.restored_from = RestoredReport::of(&told);
+    restored::find_read_since(&feed, &told.restored, &mut ledger);
     let Pending { days, waiting, hole, beyond_newest } = plan::pending(&feed, &ledger, &accepted, options.request)?;
     report.waiting = waiting;
+    let read = judge::read(&*store, &feed, days).await?;
     let missing = missing_tables(config, &relations);
     if !missing.is_empty() {
-        let statements = create_statements(&client, &feed, &store, &missing, options.missing_tables).await?;
+        let bench = Bench { client: &client, store: &*store, feed: &feed, config };
+        let statements = create_statements(bench, &missing, options.missing_tables, &read).await?;
         let is_published = |name: &String| feed.days.iter().any(|entry| entry.tables.contains_key(name));
         report.created = missing.iter().map(|(schema, name)| format!("{schema}.{name}")).filter(is_published).collect();
         if options.mode == Mode::Apply {
@@ -132,10 +142,11 @@ pub async fn run(
     for guards in guards::read(&client, &relations).await? {
         guards.refuse()?;
     }
-    let mut pending = Vec::new();
-    for entry in days {
-        pending.push(match_day(&*store, &feed, entry, &relations, &ledger).await?);
-    }
+    let bench = Bench { client: &client, store: &*store, feed: &feed, config };
+    let (mut pending, added) = judge::judge_and_add(read, bench, &mut relations, &ledger, options.mode).await?;
+    report.added = added;
+    report.left_out = judge::left_out(&pending);
+    pending.iter_mut().for_each(|day| revise_restored(day, &told.restored));
     let create_partitions = config.replica.create_partitions;
     find_partitions(&client, &mut pending, &relations, &ledger, create_partitions).await?;
     let shape = shape::read(&client, &relations).await?;
@@ -146,10 +157,12 @@ pub async fn run(
         store: Arc::clone(&store),
         runtime: Handle::current(),
         ledger,
+        restored: told.restored.clone(),
         shape,
         extra: options.extra,
         direct: Direct::Allowed,
         progress: progress.clone(),
+        giving_way: Vec::new(),
     };
     applier = continuity::check(applier, &pending, options.request, &report.created).await?;
 
@@ -158,15 +171,17 @@ pub async fn run(
         report.days.extend(batches.iter().flatten().map(|day| DayReport::planned(&day.manifest)));
     } else {
         ledger::saw(&client, &feed).await.context("cannot write to the ledger on the replica")?;
-        applier = apply_batches(applier, batches, &cancel, &mut report).await?;
+        restored::keep(&mut client, &feed.feed_id, &told)
+            .await
+            .context("cannot keep what the replica was restored from")?;
+        applier = apply_batches(applier, batches, &relations, &cancel, &mut report).await?;
         // Rows that went elsewhere with a batch may find their place now that all of them are applied.
         let Pending { days, .. } = plan::pending(&feed, &applier.ledger, &accepted, options.request)?;
-        let mut in_doubt = Vec::new();
-        for entry in days {
-            in_doubt.push(match_day(&*store, &feed, entry, &relations, &applier.ledger).await?);
-        }
+        let read = judge::read(&*store, &feed, days).await?;
+        let bench = Bench { client: &client, store: &*store, feed: &feed, config };
+        let mut in_doubt = judge::judge_again(read, bench, &relations, &applier.ledger).await?;
         find_partitions(&client, &mut in_doubt, &relations, &applier.ledger, create_partitions).await?;
-        applier = apply_batches(applier, plan::batches(in_doubt), &cancel, &mut report).await?;
+        applier = apply_batches(applier, plan::batches(in_doubt), &relations, &cancel, &mut report).await?;
         let nothing_pending =
             hole.is_none() && feed.days.iter().all(|entry| plan::is_held(entry, &applier.ledger, &accepted));
         if nothing_pending {
@@ -180,10 +195,34 @@ pub async fn run(
     Ok(report)
 }
 
+/// What is known of the dumps that the replica's tables were restored from, with what this run is told.
+async fn told(
+    client: &Client,
+    feed: &Feed,
+    ledger: &Ledger,
+    accepted: &Accepted,
+    relations: &[Relation],
+    options: &Options,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Told> {
+    let known = restored::read(client, &feed.feed_id, accepted).await?;
+    restored::tell(client, feed, ledger, relations, known, options.restored_from.as_ref(), now).await
+}
+
+/// A day whose window holds rows of a dump is a revision of them: such days are applied together.
+fn revise_restored(day: &mut PendingDay, restored: &Restored) {
+    day.revises |= day.targets.iter().any(|(_, target)| {
+        let standing = restored.standing(&target.name, day.taken());
+        standing.is_some_and(|standing| standing != Standing::Contained)
+            && restored.reaches_into(&target.name, day.entry.window)
+    });
+}
+
 /// Applies batches in their order, each in a transaction of its own; those that get in each other's way share one.
 async fn apply_batches(
     mut applier: Applier,
     batches: Vec<Vec<PendingDay>>,
+    relations: &[Relation],
     cancel: &CancellationToken,
     report: &mut CatchupReport,
 ) -> anyhow::Result<Applier> {
@@ -201,7 +240,9 @@ async fn apply_batches(
         })
         .await?;
         applier = returned;
-        let in_the_way = |error: &anyhow::Error| is_unique_violation(error) || is_foreign_key_violation(error);
+        let in_the_way = |error: &anyhow::Error| {
+            is_unique_violation(error) || is_foreign_key_violation(error) || is_of_unknown_rows(error)
+        };
         if !batches.is_empty() && outcome.as_ref().is_err_and(in_the_way) {
             // A later batch may let go of the value, or bring the row that is pointed to.
             let joined = batch.into_iter().chain(batches.drain(..).flatten()).collect();
@@ -220,7 +261,12 @@ async fn apply_batches(
             tracing::warn!("{names}: rows point to rows of a day that is not published as it is now; they wait for it");
             continue;
         }
-        let applied = outcome.with_context(|| format!("cannot apply {names}")).map_err(explain)?;
+        let applied =
+            outcome.with_context(|| format!("cannot apply {names}")).map_err(|error| explain(error, relations))?;
+        for gave_way in applier.giving_way.drain(..) {
+            applier.progress.suspend(|| tracing::warn!("{}", gave_way.line()));
+            report.gave_way.push(gave_way);
+        }
         for day in batch {
             let day = DayReport::applied(&day.manifest, &applied);
             applier.progress.suspend(|| tracing::info!("{}", day.line()));
@@ -337,14 +383,14 @@ pub(crate) fn missing_tables(config: &Config, relations: &[Relation]) -> Vec<(St
         .collect()
 }
 
-/// The statements that make the missing tables, as the newest day that has them describes them.
+/// The statements that make the missing tables, as of the days that have them the one that was read last does.
 pub(crate) async fn create_statements(
-    client: &Client,
-    feed: &Feed,
-    store: &SharedStore,
+    bench: Bench<'_>,
     missing: &[(String, String)],
     missing_tables: MissingTables,
+    days: &[ReadDay],
 ) -> anyhow::Result<String> {
+    let Bench { client, store, feed, config } = bench;
     let names: Vec<String> = missing.iter().map(|(schema, name)| format!("{schema}.{name}")).collect();
     if missing_tables == MissingTables::Refuse {
         return Err(Failure::new(Class::Drift, format!("the replica has no table {}", names.join(", ")))
@@ -355,16 +401,21 @@ pub(crate) async fn create_statements(
     let mut statements = String::new();
     for (schema, name) in missing {
         let qualified = format!("{schema}.{name}");
-        let Some(entry) = feed.days.iter().rev().find(|entry| entry.tables.contains_key(&qualified)) else {
+        let Some(entry) = judge::read_last(feed, &qualified) else {
             continue; // No day has it: that is judged for all tables at once.
         };
-        let manifest = head::day_manifest(&**store, feed, entry).await?;
+        let manifest = head::day_manifest(store, feed, entry).await?;
         let slice = manifest
             .slices
             .iter()
             .find(|slice| slice.schema == *schema && slice.table == *name)
             .with_context(|| format!("the manifest of {} has no slice of {qualified}", entry.day))?;
-        statements.push_str(&create::statements(client, slice, schema, name).await.map_err(as_failure)?);
+        let table = config.tables.iter().find(|table| table.schema == *schema && table.name == *name);
+        let slice = match table {
+            Some(table) => judge::to_create(slice, days, table).map_err(|drift| drifted(&[drift]))?,
+            None => slice.clone(),
+        };
+        statements.push_str(&create::statements(client, &slice, schema, name).await.map_err(as_failure)?);
         statements.push('\n');
     }
     Ok(statements)
@@ -375,51 +426,6 @@ fn as_failure(error: anyhow::Error) -> anyhow::Error {
         Ok(drift) => drifted(&[drift]),
         Err(other) => other,
     }
-}
-
-fn drifted(drifts: &[Drift]) -> anyhow::Error {
-    let lines: Vec<String> = drifts.iter().map(ToString::to_string).collect();
-    Failure::new(Class::Drift, lines.join("\n"))
-        .meaning("no row was moved")
-        .next("change the replica's tables to fit the feed, then run again")
-        .into()
-}
-
-/// Reads a pending day's manifest and matches its slices with the replica's tables; all differences at once.
-pub(crate) async fn match_day(
-    store: &dyn crate::store::Store,
-    feed: &Feed,
-    entry: &DayEntry,
-    relations: &[Relation],
-    ledger: &Ledger,
-) -> anyhow::Result<PendingDay> {
-    let manifest = head::day_manifest(store, feed, entry).await?;
-    let (mut targets, mut drifts): (Vec<(usize, Target)>, Vec<Drift>) = (Vec::new(), Vec::new());
-    for (index, slice) in manifest.slices.iter().enumerate() {
-        let Some(relation) =
-            relations.iter().find(|relation| relation.schema == slice.schema && relation.name == slice.table)
-        else {
-            continue;
-        };
-        match matching::target(slice, relation, &manifest) {
-            Ok(target) => targets.push((index, target)),
-            Err(drift) => drifts.push(drift),
-        }
-    }
-    if !drifts.is_empty() {
-        return Err(drifted(&drifts).context(format!("{} does not fit the replica", entry.day)));
-    }
-    let revises = targets.iter().any(|(index, target)| {
-        let slice = &manifest.slices[*index];
-        let held = ledger.get(&(entry.day, target.name.clone()));
-        // Reference rows of several days that are all older than what is held settle among themselves which is newest.
-        let is_late = target.time.is_none()
-            && ledger
-                .iter()
-                .any(|((_, table), held)| *table == target.name && held.taken.order(&manifest.taken).is_gt());
-        is_late || held.is_some_and(|held| (held.rows, held.rows_digest) != (slice.rows, slice.rows_digest))
-    });
-    Ok(PendingDay { entry: entry.clone(), manifest, targets, revises, partitions: Vec::new() })
 }
 
 /// Sees to it that the rows of pending days find a partition, before the first row moves.

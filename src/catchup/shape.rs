@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::Client;
 
-use crate::pg::PgError;
-use crate::pg::catalog::Relation;
+use crate::pg::catalog::{self, Relation};
+use crate::pg::{PgError, quote_qualified};
 
 /// What the replica's catalogs say about the order of tables.
 #[derive(Debug, Clone, Default)]
@@ -14,8 +14,32 @@ pub struct Shape {
     pub foreign_keys: Vec<(u32, u32)>,
     /// Those of them that delete or change child rows when a parent row is deleted.
     pub cascades: Vec<(u32, u32)>,
+    /// What hangs on rows that leave, by the columns that tell.
+    pub cascading: Vec<Cascade>,
     /// The sequences that feed columns.
     pub sequences: Vec<OwnedSequence>,
+}
+
+/// A foreign key whose child rows are deleted or changed when a parent row is deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cascade {
+    /// The parent.
+    pub parent: u32,
+    /// The child, qualified and quoted.
+    pub child: String,
+    /// Its columns.
+    pub columns: Vec<ColumnPair>,
+}
+
+/// A column of a foreign key and the one that it points at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnPair {
+    /// The parent's.
+    pub parent: String,
+    /// The child's.
+    pub child: String,
+    /// What stands between both to ask whether they are equal, the parent's on the left, as SQL.
+    pub equals: String,
 }
 
 /// A sequence that feeds a column.
@@ -71,6 +95,11 @@ impl Shape {
         swept
     }
 
+    /// What hangs on the rows of a table.
+    pub(super) fn cascades_of(&self, oid: u32) -> Vec<Cascade> {
+        self.cascading.iter().filter(|cascade| cascade.parent == oid).cloned().collect()
+    }
+
     /// Does a foreign key point at it?
     pub(super) fn is_referenced(&self, oid: u32) -> bool {
         self.foreign_keys.iter().any(|(_, parent)| *parent == oid)
@@ -103,7 +132,21 @@ pub async fn read(client: &Client, relations: &[Relation]) -> Result<Shape, PgEr
             descending: row.get("descending"),
         })
         .collect();
-    Ok(Shape { foreign_keys, cascades, sequences })
+    let cascading = client.query(include_str!("../../sql/cascades.sql"), &[&oids]).await?.iter().map(cascade).collect();
+    Ok(Shape { foreign_keys, cascades, cascading, sequences })
+}
+
+/// A row of `cascades.sql`.
+fn cascade(row: &tokio_postgres::Row) -> Cascade {
+    let (parents, children): (Vec<String>, Vec<String>) = (row.get("parents"), row.get("children"));
+    let (schemas, operators): (Vec<String>, Vec<String>) = (row.get("schemas"), row.get("operators"));
+    let equals = schemas.iter().zip(&operators).map(|(schema, name)| catalog::operator(schema, name));
+    let pairs = parents.into_iter().zip(children).zip(equals);
+    Cascade {
+        parent: row.get("parent"),
+        child: quote_qualified(row.get("child_schema"), row.get("child_name")),
+        columns: pairs.map(|((parent, child), equals)| ColumnPair { parent, child, equals }).collect(),
+    }
 }
 
 #[cfg(test)]

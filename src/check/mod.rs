@@ -58,7 +58,7 @@ pub async fn run(config: &Config) -> CheckReport {
     let mut findings = Findings::about("store");
     let store = store::check(config, &mut findings).await;
     let mut all = findings.list;
-    let feed = store.as_ref().and_then(|(_, feed)| feed.as_ref());
+    let feed = store.as_ref().and_then(|(store, feed)| Some((store, feed.as_ref()?)));
     if let Some(url) = &config.source_url {
         let mut findings = Findings::about("source");
         Box::pin(source::check(config, url, feed, &mut findings)).await;
@@ -66,7 +66,6 @@ pub async fn run(config: &Config) -> CheckReport {
     }
     if let Some(url) = &config.replica.url {
         let mut findings = Findings::about("replica");
-        let feed = store.as_ref().and_then(|(store, feed)| Some((store, feed.as_ref()?)));
         Box::pin(replica::check(config, url, feed, &mut findings)).await;
         all.extend(findings.list);
     }

@@ -4,7 +4,10 @@ use tokio_postgres::Client;
 
 use super::{Findings, connect, judge_release};
 use crate::catchup::guards;
+use crate::catchup::judge::{self, Bench, Verdict};
 use crate::catchup::ledger::{self, Ledger};
+use crate::catchup::matching::Addition;
+use crate::catchup::printable::is_printable;
 use crate::catchup::{partitions, replica, run, shape};
 use crate::config::{Config, CreatePartitions};
 use crate::error::Class;
@@ -206,10 +209,11 @@ async fn judge_fit(
     if knows && let Err(failure) = run::check_known_head(feed, ledger::known_head(client, &feed.dataset).await?) {
         findings.refused(failure);
     }
+    let bench = Bench { client, store: &**store, feed, config };
     let missing = run::missing_tables(config, relations);
     if !missing.is_empty() {
         // What --create would find: a type that is not there, for instance.
-        if let Err(error) = run::create_statements(client, feed, store, &missing, run::MissingTables::Create).await {
+        if let Err(error) = run::create_statements(bench, &missing, run::MissingTables::Create, &[]).await {
             findings.failed("its missing tables cannot be made", &error);
         }
         let names: Vec<String> = missing.iter().map(|(schema, name)| format!("{schema}.{name}")).collect();
@@ -220,14 +224,28 @@ async fn judge_fit(
         );
     }
     let Some(newest) = feed.days.last() else { return Ok(()) };
-    let mut day = match run::match_day(&**store, feed, newest, relations, &Ledger::new()).await {
-        Ok(day) => [day],
+    let held = if knows { ledger::read(client, &feed.feed_id).await? } else { Ledger::new() };
+    let verdict = async {
+        let read = judge::read(&**store, feed, vec![newest]).await?;
+        judge::judge(read, bench, relations, &held).await
+    };
+    let mut day = match verdict.await {
+        Ok(Verdict::Fits(day)) => day,
+        Ok(Verdict::Lacks(additions, _)) => {
+            for Addition { table, column, statement, .. } in &additions {
+                let statement = if is_printable(statement) { format!(", or: {statement}") } else { String::new() };
+                findings.warn(
+                    format!("{table} has no column {:?}, which the next catchup adds", column.name),
+                    format!("see to it that this user owns the table{statement}"),
+                );
+            }
+            return Ok(());
+        }
         Err(error) => {
             findings.failed("does not take the feed", &error);
             return Ok(());
         }
     };
-    let held = if knows { ledger::read(client, &feed.feed_id).await? } else { Ledger::new() };
     let drifts = partitions::prepare(client, &mut day, relations, &held, config.replica.create_partitions).await?;
     for drift in &drifts {
         findings.bad(drift.to_string(), "make the partition, or let catchup make it", Class::Drift);

@@ -6,26 +6,29 @@ use tokio_postgres::Client;
 use super::{Findings, connect, judge_release};
 use crate::config::Config;
 use crate::error::Class;
-use crate::export::{access, plan, settle, snapshot};
+use crate::export::{access, announce, plan, settle, snapshot};
 use crate::feed::Feed;
 use crate::figures::{counted, human_span};
 use crate::pg::catalog::{self, RelKind};
 use crate::pg::{PgError, quote_identifier, quote_qualified, version};
+use crate::store::SharedStore;
 use crate::table::{self, SourceRows, SourceTable};
-
-/// A larger difference between two clocks is told, in seconds.
-const CLOCK_TOLERANCE_SECS: i64 = 60;
 
 const MEND_TABLES: &str = "mend the [[table]] sections of the configuration, or the source";
 
-pub(super) async fn check(config: &Config, url: &str, feed: Option<&Feed>, findings: &mut Findings) {
+pub(super) async fn check(config: &Config, url: &str, feed: Option<(&SharedStore, &Feed)>, findings: &mut Findings) {
     let Some(client) = connect(url, config.source_password_file.as_deref(), findings).await else { return };
     if let Err(error) = examine(config, &client, feed, findings).await {
         findings.failed("cannot be asked", &error);
     }
 }
 
-async fn examine(config: &Config, client: &Client, feed: Option<&Feed>, findings: &mut Findings) -> anyhow::Result<()> {
+async fn examine(
+    config: &Config,
+    client: &Client,
+    feed: Option<(&SharedStore, &Feed)>,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
     let server = client.query_one(include_str!("../../sql/check_server.sql"), &[]).await.map_err(PgError::from)?;
     let (release, number): (String, i32) = (server.get("server_version"), server.get("server_version_num"));
     if let Err(failure) = version::check("source", &release, number) {
@@ -35,7 +38,7 @@ async fn examine(config: &Config, client: &Client, feed: Option<&Feed>, findings
     judge_server(&server, findings);
     let facts = settle::source_facts(client).await?;
     let ahead = facts.now - Utc::now();
-    if ahead.abs() > TimeDelta::seconds(CLOCK_TOLERANCE_SECS) {
+    if ahead.abs() > TimeDelta::seconds(settle::CLOCK_TOLERANCE_SECS) {
         findings.warn(
             format!("its clock differs from this machine's by {}", human_span(ahead.abs())),
             "days end by the source's clock, and a feed's age is told by this one: set both by a time server",
@@ -43,11 +46,11 @@ async fn examine(config: &Config, client: &Client, feed: Option<&Feed>, findings
     }
     if facts.standby.is_some() {
         findings.warn(
-            "is a standby: it does not see what is open on its primary, so no day of it becomes final",
-            "export from the primary, or accept provisional days",
+            "is a standby: it does not see what is open on its primary, so days are provisional until they were counted again",
+            "export from the primary, or accept that: docs/operating.md says what it proves",
         );
     }
-    if let Some(feed) = feed
+    if let Some((_, feed)) = feed
         && let Err(failure) = plan::check_source(feed, &facts.identity)
     {
         findings.refused(failure);
@@ -79,6 +82,9 @@ async fn examine(config: &Config, client: &Client, feed: Option<&Feed>, findings
                 }
             }
             judge_tables(config, client, &server, &tables, findings).await?;
+            if let Some((store, feed)) = feed.filter(|(_, feed)| feed.dataset == config.dataset) {
+                announce_columns(config, store, feed, &tables, findings).await;
+            }
             if !findings.has_bad() {
                 findings.good(format!("{} can be published", counted(tables.len(), "table")));
             }
@@ -87,18 +93,33 @@ async fn examine(config: &Config, client: &Client, feed: Option<&Feed>, findings
     Ok(())
 }
 
+/// What the next export will announce. A feed whose newest day cannot be read is for others to judge.
+async fn announce_columns(
+    config: &Config,
+    store: &SharedStore,
+    feed: &Feed,
+    tables: &[SourceTable],
+    findings: &mut Findings,
+) {
+    if let Ok(Some(newest)) = announce::newest(&**store, feed, &config.tables).await {
+        for news in announce::compare(tables, &newest) {
+            findings.warn(news.line(), "tell those who run replicas, or name what is published with columns");
+        }
+    }
+}
+
 fn judge_server(server: &tokio_postgres::Row, findings: &mut Findings) {
     judge_release(server, findings);
     let user: String = server.get("username");
     if !server.get::<_, bool>("sees_sessions") {
         findings.warn(
-            "does not show this user other sessions: any of them may have a transaction open, so days stay provisional",
+            "does not show this user other sessions: any of them may have a transaction open, so days are provisional until they were counted again",
             format!("on the source: grant pg_read_all_stats to {}", quote_identifier(&user)),
         );
     }
     if !server.get::<_, bool>("tracks_activities") {
         findings.warn(
-            "does not track what sessions do (track_activities = off), so days stay provisional",
+            "does not track what sessions do (track_activities = off), so days are provisional until they were counted again",
             "on the source: alter system set track_activities = on",
         );
     }

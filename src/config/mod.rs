@@ -11,6 +11,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use chrono::TimeDelta;
@@ -60,8 +61,14 @@ pub struct ExportConfig {
     pub settle: TimeDelta,
     /// What happens to a closed day that is not settled.
     pub unsettled: Unsettled,
+    /// `application_name`s whose open transactions keep no day from being final.
+    pub ignore_applications: Vec<String>,
     /// The share of its rows, 0 to 1, that a revision of a slice may lose without being asked.
     pub max_shrink: f64,
+    /// How it is found out whether a day that is published already has changed.
+    pub detect: Detect,
+    /// What happens to a day with fewer rows than a table's `min-rows` or `min-fraction` expects.
+    pub expect: Expect,
 }
 
 /// `export.unsettled`
@@ -69,8 +76,32 @@ pub struct ExportConfig {
 pub enum Unsettled {
     /// Publish the day as provisional.
     Provisional,
+    /// Wait for it, by default 30 minutes, then refuse it.
+    Wait,
     /// Refuse it, exit 8.
     Refuse,
+}
+
+/// `export.detect`, `table.detect`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detect {
+    /// By the number of rows and the versions of rows; by reading where a relation does not show them.
+    Rows,
+    /// By reading all rows.
+    Digest,
+    /// By the number of rows.
+    Count,
+    /// Not at all, unless the day is provisional: then by reading.
+    Off,
+}
+
+/// `export.expect`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// A day with too few rows is published as provisional.
+    Lenient,
+    /// It fails.
+    Strict,
 }
 
 /// `[retention]`
@@ -85,7 +116,7 @@ pub struct RetentionConfig {
 }
 
 /// `[[table]]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TableConfig {
     /// The table's schema.
     pub schema: String,
@@ -107,6 +138,23 @@ pub struct TableConfig {
     pub relation: RelationKind,
     /// What to do with tables that inherit from this one (not partitions).
     pub inheritance: Inheritance,
+    /// How its changes are found; `None` for `[export]`'s way.
+    pub detect: Option<Detect>,
+    /// What a day without fewer rows looks like.
+    pub expectation: Expectation,
+    /// Columns of the feed that are called otherwise on the replica: the feed's names, and the replica's.
+    pub rename: BTreeMap<String, String>,
+    /// The columns of the replica by which a row is the same though its key is another; empty for none.
+    pub natural_key: Vec<String>,
+}
+
+/// `min-rows` and `min-fraction`
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Expectation {
+    /// The fewest rows that a day is expected to have.
+    pub min_rows: Option<u64>,
+    /// The smallest share, above 0 and up to 1, of the rows that recent days have.
+    pub min_fraction: Option<f64>,
 }
 
 /// `time-column`, or `rows` with `referenced-by`
@@ -195,6 +243,17 @@ pub struct ReplicaConfig {
     pub max_age: Option<TimeDelta>,
     /// Whether catchup makes the partitions that a day needs.
     pub create_partitions: CreatePartitions,
+    /// What to do about columns that the feed has and a table of the replica lacks.
+    pub new_columns: NewColumns,
+}
+
+/// `replica.new-columns`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewColumns {
+    /// The day is refused with the statement that adds them.
+    Refuse,
+    /// They are added, if the replica has their type.
+    Add,
 }
 
 /// `replica.create-partitions`

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use chrono::TimeDelta;
 use toml::de::DeTable;
 
-use super::reader::{Document, Section, line_of, shortened};
+use super::reader::{Document, Field, Section, line_of, shortened};
 use super::{
-    Config, CreatePartitions, ExportConfig, ReplicaConfig, RetentionConfig, Unsettled, parse_days, parse_span, store,
-    tables,
+    Config, CreatePartitions, Detect, Expect, ExportConfig, NewColumns, ReplicaConfig, RetentionConfig, Unsettled,
+    parse_days, parse_span, store, tables,
 };
 use crate::day::Zone;
 use crate::error::{Class, Failure};
@@ -198,9 +198,18 @@ fn export(document: &Document<'_>) -> ExportConfig {
     let compression_level = export.field("compression-level").and_then(|field| field.integer(1..=19));
     let lookback = export.field("lookback").and_then(|field| field.parsed("days such as \"3d\"", parse_days));
     let settle = export.field("settle").and_then(|field| field.parsed("a length of time such as \"15m\"", parse_span));
-    let unsettled = export
-        .field("unsettled")
-        .and_then(|field| field.choice(&[("provisional", Unsettled::Provisional), ("refuse", Unsettled::Refuse)]));
+    let unsettled = export.field("unsettled").and_then(|field| {
+        field.choice(&[
+            ("provisional", Unsettled::Provisional),
+            ("wait", Unsettled::Wait),
+            ("refuse", Unsettled::Refuse),
+        ])
+    });
+    let ignore_applications = export.field("ignore-applications").and_then(|field| field.items());
+    let application = |field: Field<'_, '_>| field.parsed("an application_name in quotes", application_name);
+    let expect = export
+        .field("expect")
+        .and_then(|field| field.choice(&[("lenient", Expect::Lenient), ("strict", Expect::Strict)]));
     let max_shrink = export.field("max-shrink").and_then(|field| field.parsed("a share such as \"1%\"", share));
     ExportConfig {
         jobs: jobs.unwrap_or(2),
@@ -208,7 +217,29 @@ fn export(document: &Document<'_>) -> ExportConfig {
         lookback_days: lookback.unwrap_or(3),
         settle: settle.unwrap_or(TimeDelta::minutes(15)),
         unsettled: unsettled.unwrap_or(Unsettled::Provisional),
+        ignore_applications: ignore_applications.unwrap_or_default().into_iter().filter_map(application).collect(),
         max_shrink: max_shrink.unwrap_or(0.01),
+        detect: detect(&export).unwrap_or(Detect::Rows),
+        expect: expect.unwrap_or(Expect::Lenient),
+    }
+}
+
+/// `detect`, of `[export]` or of a table.
+pub(super) fn detect(section: &Section<'_, '_>) -> Option<Detect> {
+    section.field("detect")?.choice(&[
+        ("rows", Detect::Rows),
+        ("digest", Detect::Digest),
+        ("count", Detect::Count),
+        ("off", Detect::Off),
+    ])
+}
+
+/// A name as PostgreSQL keeps it: a longer one is cut by the server, and would never be found.
+fn application_name(text: &str) -> Result<String, String> {
+    if (1..=63).contains(&text.len()) && text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("must be 1 to 63 printable ASCII characters, as application_name is, not {:?}", shortened(text)))
     }
 }
 
@@ -252,11 +283,15 @@ fn replica(document: &Document<'_>, path: &Path) -> ReplicaConfig {
         Some(true) => CreatePartitions::Yes,
         Some(false) | None => CreatePartitions::No,
     };
+    let new_columns = replica
+        .field("new-columns")
+        .and_then(|field| field.choice(&[("refuse", NewColumns::Refuse), ("add", NewColumns::Add)]));
     ReplicaConfig {
         url: url.map(str::to_owned),
         password_file: password_file(&replica, path),
         max_age,
         create_partitions,
+        new_columns: new_columns.unwrap_or(NewColumns::Refuse),
     }
 }
 

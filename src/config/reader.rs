@@ -277,6 +277,24 @@ impl<'d, 't> Field<'d, 't> {
         number
     }
 
+    /// A number above 0 and up to 1.
+    pub(super) fn fraction(&self) -> Option<f64> {
+        const WANTED: &str = "a number above 0 and up to 1, such as 0.3";
+        let written = match self.value {
+            DeValue::Float(written) => written.as_str().to_owned(),
+            DeValue::Integer(written) => written.to_string(),
+            _ => {
+                self.refuse_kind(WANTED);
+                return None;
+            }
+        };
+        let number = written.parse::<f64>().ok().filter(|number| *number > 0.0 && *number <= 1.0);
+        if number.is_none() {
+            self.refuse(format!("must be {WANTED}, not {}", shortened(&written)));
+        }
+        number
+    }
+
     /// `true` or `false`.
     pub(super) fn boolean(&self) -> Option<bool> {
         let DeValue::Boolean(written) = self.value else {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::names;
 use super::reader::{Document, Field, Section};
-use super::{EpochUnit, Inheritance, NullTime, Reference, RelationKind, RowsRule, TableConfig};
+use super::{EpochUnit, Expectation, Inheritance, NullTime, Reference, RelationKind, RowsRule, TableConfig};
 use crate::day::Zone;
 use crate::manifest::SliceFormat;
 
@@ -68,6 +68,14 @@ fn read_table<'d, 't>(section: &Section<'d, 't>) -> Option<Draft<'d, 't>> {
     let inheritance = section
         .field("inheritance")
         .and_then(|field| field.choice(&[("only", Inheritance::Only), ("include", Inheritance::Include)]));
+    let detect = super::parse::detect(section);
+    let expectation = Expectation {
+        min_rows: section.field("min-rows").and_then(|field| field.integer(1..=1_000_000_000_000)),
+        min_fraction: section.field("min-fraction").and_then(|field| field.fraction()),
+    };
+
+    let rename = section.field("rename").and_then(|field| renamed_columns(&field));
+    let natural_key = section.field("natural-key").and_then(|field| column_list(&field));
 
     let name = name?;
     let (schema, table) = name.parsed("a table's name in quotes", names::table)?;
@@ -83,6 +91,10 @@ fn read_table<'d, 't>(section: &Section<'d, 't>) -> Option<Draft<'d, 't>> {
         format: format.unwrap_or(SliceFormat::Text),
         relation: relation.unwrap_or(RelationKind::Table),
         inheritance: inheritance.unwrap_or(Inheritance::Unstated),
+        detect,
+        expectation,
+        rename: rename.unwrap_or_default(),
+        natural_key: natural_key.map(plain).unwrap_or_default(),
     };
     Some(Draft { table, name, references })
 }
@@ -182,6 +194,35 @@ fn column_list<'d, 't>(list: &Field<'d, 't>) -> Option<Vec<Column<'d, 't>>> {
         }
     }
     (columns.len() == count).then_some(columns)
+}
+
+/// The names of the feed's columns with those of the replica's; `None`, with the problems recorded, when any is wrong.
+fn renamed_columns(field: &Field<'_, '_>) -> Option<BTreeMap<String, String>> {
+    let mut renamed = BTreeMap::new();
+    let pairs = field.pairs("columns such as { username = \"agent_name\" }: the feed's, then the replica's")?;
+    for (feeds, replicas) in pairs {
+        // The name on the left is a key of the file, which is written as it is.
+        let feeds =
+            if feeds.is_empty() { Err("names a column without a name".to_owned()) } else { Ok(feeds.to_owned()) };
+        match feeds.and_then(|feeds| Ok((feeds, names::column(replicas)?))) {
+            Err(problem) => {
+                field.refuse(problem);
+                return None;
+            }
+            Ok((feeds, replicas)) if feeds == replicas => {
+                field.refuse(format!("gives the column {feeds:?} its own name: leave it out"));
+                return None;
+            }
+            Ok((_, replicas)) if renamed.values().any(|taken| *taken == replicas) => {
+                field.refuse(format!("gives two columns the name {replicas:?}"));
+                return None;
+            }
+            Ok((feeds, replicas)) => {
+                renamed.insert(feeds, replicas);
+            }
+        }
+    }
+    Some(renamed)
 }
 
 /// The references of a list that can be read.

@@ -51,6 +51,8 @@ fn names(config: &Config) -> Vec<&str> {
 }
 
 mod examples;
+mod looking;
+mod replicas;
 
 mod accepted {
     use super::*;
@@ -72,8 +74,11 @@ mod accepted {
             compression-level = 19
             lookback = "0d"
             settle = "0s"
-            unsettled = "refuse"
+            unsettled = "wait"
+            ignore-applications = ["pg_dump", "night job"]
             max-shrink = "0.5%"
+            detect = "digest"
+            expect = "strict"
             [retention]
             keep = "2w"
             min-complete = 1
@@ -83,6 +88,7 @@ mod accepted {
             password-file = "/run/c"
             max-age = "90m"
             create-partitions = true
+            new-columns = "add"
             [[table]]
             name = '"we.ird"."Ta""ble"'
             time-column = "At"
@@ -95,6 +101,11 @@ mod accepted {
             format = "binary"
             relation = "materialized-view"
             inheritance = "include"
+            detect = "off"
+            min-rows = 1_000
+            min-fraction = 0.3
+            rename = { "user.name" = "agent_name" }
+            natural-key = ['"a.b"']
             "#,
         );
         let text = |text: &str| text.to_owned();
@@ -112,8 +123,11 @@ mod accepted {
                     compression_level: 19,
                     lookback_days: 0,
                     settle: TimeDelta::zero(),
-                    unsettled: Unsettled::Refuse,
+                    unsettled: Unsettled::Wait,
+                    ignore_applications: vec![text("pg_dump"), text("night job")],
                     max_shrink: 0.005,
+                    detect: Detect::Digest,
+                    expect: Expect::Strict,
                 },
                 retention: RetentionConfig { keep_days: 14, min_complete: 1, grace: TimeDelta::zero() },
                 tables: vec![TableConfig {
@@ -132,12 +146,17 @@ mod accepted {
                     format: SliceFormat::Binary,
                     relation: RelationKind::MaterializedView,
                     inheritance: Inheritance::Include,
+                    detect: Some(Detect::Off),
+                    expectation: Expectation { min_rows: Some(1_000), min_fraction: Some(0.3) },
+                    rename: BTreeMap::from([(text("user.name"), text("agent_name"))]),
+                    natural_key: vec![text("a.b")],
                 }],
                 replica: ReplicaConfig {
                     url: Some(text("postgres://c")),
                     password_file: Some("/run/c".into()),
                     max_age: Some(TimeDelta::minutes(90)),
-                    create_partitions: CreatePartitions::Yes
+                    create_partitions: CreatePartitions::Yes,
+                    new_columns: NewColumns::Add,
                 },
             }
         );
@@ -198,12 +217,21 @@ mod accepted {
             lookback_days: 3,
             settle: TimeDelta::minutes(15),
             unsettled: Unsettled::Provisional,
+            ignore_applications: Vec::new(),
             max_shrink: 0.01,
+            detect: Detect::Rows,
+            expect: Expect::Lenient,
         };
         assert_eq!(config.export, export);
+        assert_eq!((config.tables[0].detect, config.tables[0].expectation), (None, Expectation::default()));
         assert_eq!(config.retention, RetentionConfig { keep_days: 15, min_complete: 3, grace: TimeDelta::hours(48) });
-        let replica =
-            ReplicaConfig { url: None, password_file: None, max_age: None, create_partitions: CreatePartitions::No };
+        let replica = ReplicaConfig {
+            url: None,
+            password_file: None,
+            max_age: None,
+            create_partitions: CreatePartitions::No,
+            new_columns: NewColumns::Refuse,
+        };
         assert_eq!(config.replica, replica);
     }
 
@@ -313,8 +341,7 @@ mod refusals {
 
     #[test]
     fn keys_of_the_design_that_this_version_does_not_know() {
-        refused(&with_table("natural-key = [\"id\"]"), 4, "table.natural-key", "unknown key");
-        refused(&with_setting("export", "unsettled = \"wait\""), 3, "export.unsettled", "not \"wait\"");
+        refused(&with_table("apply = \"insert\""), 4, "table.apply", "unknown key");
     }
 
     #[test]
@@ -445,6 +472,8 @@ mod refusals {
             "not an IANA time zone",
         );
         refused(&with_table("time-column = \"at\"\ncolumn-timezone = \"here\""), 5, "table.column-timezone", "IANA");
+        let abbreviation = with_table("time-column = \"at\"\ncolumn-timezone = \"CET\"");
+        refused(&abbreviation, 5, "table.column-timezone", "Europe/Brussels");
         refused(&with_table("where = \" \""), 4, "table.where", "must not be empty");
         refused(&with_table("relation = \"matview\""), 4, "table.relation", "not \"matview\"");
         refused(&with_table("inheritance = \"both\""), 4, "table.inheritance", "must be \"only\" or \"include\"");

@@ -1,21 +1,23 @@
 //! One day into the feed: lock, settle, snapshot, slices, manifest, swap.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use chrono::Utc;
 use sha2::{Digest, Sha256};
-use tokio::task::{JoinSet, spawn_blocking};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
-use super::plan::{self, Candidate, Comparison, Decision, Force, Rules, Why};
-use super::settle::{self, Settlement};
-use super::slice::{self, Hands, Reading, Staged, StagedPart};
-use super::snapshot::{self, Invitation, SliceFacts, Snapshot};
-use super::{access, lock, standby};
-use crate::codec::RowFormat;
+use super::detect::{self, Verdict};
+use super::guard::{self, TooFew};
+use super::plan::{self, Candidate, Comparison, Decision, Force, Rules, Shrink, Why};
+use super::reading::{ReadSlice, Readers, after_discarding, discard};
+use super::settle::{self, Settlement, Standing};
+use super::slice::{self, Staged, StagedPart};
+use super::snapshot::{self, Snapshot};
+use super::wait::{self, Patience, Waited};
+use super::{lock, standby};
 use crate::config::{Config, Unsettled};
 use crate::day::{Day, Window};
 use crate::error::{Class, Failure, class_of};
@@ -23,10 +25,9 @@ use crate::feed::{DayEntry, Feed, ManifestRef, Pulse};
 use crate::head;
 use crate::layout::{AttemptDirectory, Key, sums_beside};
 use crate::manifest::{self, Manifest, Slice, State, Taken};
-use crate::pg::{Endpoint, PgError, Session};
+use crate::pg::{Endpoint, PgError};
 use crate::progress::Progress;
 use crate::store::{SharedStore, StoreError, create_verified, finish_verified};
-use crate::table::SourceTable;
 
 /// What every day of a run shares.
 #[derive(Clone)]
@@ -41,6 +42,8 @@ pub struct Exporter {
     pub rules: Rules,
     /// Whether another system, or an older timeline, is accepted.
     pub new_source: NewSource,
+    /// Until when it waits for days to settle.
+    pub patience: Patience,
     /// Ends the run.
     pub cancel: CancellationToken,
     /// What a person sees meanwhile.
@@ -59,7 +62,7 @@ pub enum NewSource {
 /// What became of a day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
-    /// The entry that stands in the feed now.
+    /// The entry that stands in the feed now; of an unchanged day with the moment at which that was found.
     pub entry: DayEntry,
     /// Whether this run made it.
     pub change: Change,
@@ -74,6 +77,8 @@ pub enum Change {
     Published,
     /// A provisional revision became final over the same parts.
     Settled,
+    /// A provisional revision stays so over the same parts, and says when its rows were counted again.
+    Recounted,
     /// Nothing.
     Unchanged,
 }
@@ -85,10 +90,28 @@ enum Attempted {
     Cancelled(anyhow::Error),
 }
 
-/// A slice that was read, and what is to be done to make it real.
-struct ReadSlice {
-    slice: Slice,
-    staged: Staged,
+/// A slice of a day that was looked at.
+enum Examined {
+    /// It was read.
+    Read(Box<ReadSlice>),
+    /// The published one has its rows.
+    Kept(Box<Slice>),
+}
+
+impl Examined {
+    fn slice(&self) -> &Slice {
+        match self {
+            Examined::Read(read) => &read.slice,
+            Examined::Kept(slice) => slice,
+        }
+    }
+
+    fn read(self) -> Option<ReadSlice> {
+        match self {
+            Examined::Read(read) => Some(*read),
+            Examined::Kept(_) => None,
+        }
+    }
 }
 
 impl Exporter {
@@ -129,11 +152,12 @@ impl Exporter {
             Err(error) if standby::cancelled_for_replay(&error, false) => return Ok(Attempted::Cancelled(error)),
             client => client?,
         };
-        let ready = self.unless_cancelled(self.make_ready(&client, day, window)).await;
-        let Ready { facts, feed, published, settlement, snapshot } = match ready {
+        let ready = self.unless_cancelled(self.make_ready(&client, candidate, window)).await;
+        let Ready { feed, published, settlement, standing, refusal, snapshot } = match ready {
             Err(error) if standby::cancelled_for_replay(&error, false) => return Ok(Attempted::Cancelled(error)),
             ready => ready?,
         };
+        let facts = &settlement.facts;
         let attempt = Attempt {
             exporter: self,
             day,
@@ -142,11 +166,12 @@ impl Exporter {
             feed: &feed,
             published: published.as_ref(),
             taken: snapshot.taken.clone(),
-            facts: &facts,
+            facts,
+            refusal,
         };
-        let outcome = attempt.read_and_publish(&snapshot, settlement.state, candidate.why).await;
+        let outcome = attempt.examine_and_publish(&snapshot, standing, candidate.why).await;
         let released = self.unless_cancelled(async { Ok(snapshot.release().await?) }).await;
-        let (entry, change) = match outcome {
+        let (entry, change, too_few) = match outcome {
             Err(error) if facts.standby.is_some() && standby::cancelled_for_replay(&error, client.is_closed()) => {
                 return Ok(Attempted::Cancelled(error));
             }
@@ -155,44 +180,78 @@ impl Exporter {
         if let Err(error) = released {
             tracing::debug!(%error, "the snapshot's transaction had ended before it was released");
         }
-        let unsettled = if entry.state == State::Provisional { settlement.reasons } else { Vec::new() };
+        let mut unsettled = Vec::new();
+        if entry.state == State::Provisional {
+            unsettled = settlement.words();
+            unsettled.extend(too_few.iter().map(TooFew::to_string));
+        }
         Ok(Attempted::Done(Box::new(Published { entry, change, unsettled })))
     }
 
-    /// Locks the day, checks that it may be exported, and takes its snapshot. Writes nothing.
-    async fn make_ready<'c>(&self, client: &'c Client, day: Day, window: Window) -> anyhow::Result<Ready<'c>> {
+    /// Locks the day, waits for it as long as that is wanted, checks that it may be exported, and takes its snapshot.
+    /// Writes nothing.
+    async fn make_ready<'c>(
+        &self,
+        client: &'c Client,
+        candidate: Candidate,
+        window: Window,
+    ) -> anyhow::Result<Ready<'c>> {
+        let day = candidate.day;
         lock::day(client, &self.config.dataset, day).await?;
 
-        let facts = settle::source_facts(client).await?;
+        let facts = self.after_the_end(client, candidate, window).await?;
         if window.end > facts.now {
             return Err(not_ended(day, window, &self.config).into());
         }
+        let (mut feed, mut published) = self.published(day, window, &facts).await?;
+        snapshot::check_zones(client, self.config.timezone, day, window, &self.config.tables).await?;
+
+        let (settlement, mut standing, waited) = self.settled(client, candidate, window, published.as_ref()).await?;
+        if waited == Waited::Yes {
+            (feed, published) = self.published(day, window, &settlement.facts).await?;
+            standing = settle::standing(&settlement, published.as_ref(), window, self.config.export.settle);
+        }
+        let refusal = (standing != Standing::Final && self.config.export.unsettled != Unsettled::Provisional)
+            .then(|| not_settled(day, &settlement));
+        if let Some(refusal) = refusal.clone().filter(|_| !wait::is_final_already(candidate, published.as_ref())) {
+            return Err(refusal.into());
+        }
+        let export = &self.config.export;
+        let snapshot = Snapshot::take(client, &self.config.tables, export.detect, &settlement.facts).await?;
+        if let (Some(published), Some(standby)) = (&published, &settlement.facts.standby) {
+            standby::check_not_behind(published, &snapshot.taken, standby)?;
+        }
+        Ok(Ready { feed, published, settlement, standing, refusal, snapshot })
+    }
+
+    /// The head as it is now, into which the day must fit, and the day's published revision.
+    async fn published(
+        &self,
+        day: Day,
+        window: Window,
+        facts: &settle::SourceFacts,
+    ) -> anyhow::Result<(Feed, Option<Manifest>)> {
         let feed = head::read_existing(&*self.store).await?;
         plan::check_neighbours(&feed, self.config.timezone.name(), day, window)?;
         if self.new_source == NewSource::Refused {
             plan::check_source(&feed, &facts.identity)?;
         }
-        snapshot::check_zones(client, self.config.timezone, day, window, &self.config.tables).await?;
         let published = match feed.day(day) {
-            Some(entry) => Some(head::day_manifest(&*self.store, &feed, entry).await?),
+            Some(entry) => self.readable(day, head::day_manifest(&*self.store, &feed, entry).await)?,
             None => None,
         };
+        Ok((feed, published))
+    }
 
-        let settlement = settle::settlement(client, window, self.config.export.settle).await?;
-        if settlement.state == State::Provisional && self.config.export.unsettled == Unsettled::Refuse {
-            return Err(Failure::new(
-                Class::NotSettled,
-                format!("{day} is not settled: {}", settlement.reasons.join("; ")),
-            )
-            .meaning("rows could still be added to it; it was not exported")
-            .next("run again later, or set unsettled = \"provisional\"")
-            .into());
+    /// The published revision; none where its manifest is damaged and `--force` publishes whatever is there.
+    fn readable(&self, day: Day, read: anyhow::Result<Manifest>) -> anyhow::Result<Option<Manifest>> {
+        match read {
+            Err(error) if self.rules.force == Force::Yes && class_of(&error) == Class::Integrity => {
+                self.progress.suspend(|| tracing::warn!("{day}: the published revision is given up: {error:#}"));
+                Ok(None)
+            }
+            read => read.map(Some),
         }
-        let snapshot = Snapshot::take(client, &self.config.tables, &facts).await?;
-        if let (Some(published), Some(standby)) = (&published, &facts.standby) {
-            standby::check_not_behind(published, &snapshot.taken, standby)?;
-        }
-        Ok(Ready { facts, feed, published, settlement, snapshot })
     }
 
     /// What `work` comes to, unless the run is ended first: the driver waits for a silent server as long as that is
@@ -204,12 +263,14 @@ impl Exporter {
 
 /// A day that is locked, may be exported, and has its snapshot.
 struct Ready<'c> {
-    facts: settle::SourceFacts,
     /// The head as it is now.
     feed: Feed,
     /// The day's published revision.
     published: Option<Manifest>,
     settlement: Settlement,
+    standing: Standing,
+    /// Why a new revision of it may not be published.
+    refusal: Option<Failure>,
     snapshot: Snapshot<'c>,
 }
 
@@ -225,36 +286,56 @@ struct Attempt<'a> {
     published: Option<&'a Manifest>,
     taken: Taken,
     facts: &'a settle::SourceFacts,
+    /// Why nothing new may be published of it.
+    refusal: Option<Failure>,
 }
 
 impl Attempt<'_> {
-    async fn read_and_publish(
+    async fn examine_and_publish(
         &self,
         snapshot: &Snapshot<'_>,
-        state: State,
+        standing: Standing,
         why: Why,
-    ) -> anyhow::Result<(DayEntry, Change)> {
-        let read = self.read_slices(snapshot).await?;
-        let slices: Vec<Slice> = read.iter().map(|read| read.slice.clone()).collect();
-        let last_revision = self.feed.last_revision(self.day);
-        let decision = plan::decide(self.published, last_revision, &slices, state, why, self.exporter.rules);
+    ) -> anyhow::Result<(DayEntry, Change, Vec<TooFew>)> {
+        let examined = self.examine(snapshot, standing, why).await?;
+        let slices: Vec<Slice> = examined.iter().map(|examined| examined.slice().clone()).collect();
+        let too_few = self.too_few(&slices, why);
+        let standing = if too_few.is_empty() { standing } else { Standing::Provisional };
+        let state = settle::state(standing, self.published, &slices);
+        let decision = self.decide(&slices, standing, state, why).and_then(|decision| {
+            let expect = self.exporter.config.export.expect;
+            guard::judge(&too_few, expect, self.day, decision, self.published).map(|()| decision)
+        });
         let mut created = Vec::new();
         let (written, change) = match (decision, self.published) {
             (Ok(Decision::Publish { revision }), _) => {
-                let slices = self.publish_parts(read, &mut created).await;
+                let slices = self.publish_parts(examined, &mut created).await;
                 (self.publish_manifest(slices, revision, state, &mut created).await, Change::Published)
             }
-            (Ok(Decision::Settle { revision }), Some(published)) => {
-                only_room(discard(read).await);
-                let carried = published.slices.iter().map(|slice| carry(slice, slice, published)).collect();
-                (self.publish_manifest(Ok(carried), revision, state, &mut created).await, Change::Settled)
+            (Ok(decision @ (Decision::Settle { revision } | Decision::Recount { revision })), Some(published)) => {
+                only_room(discard(examined.into_iter().filter_map(Examined::read)).await);
+                let of_today = |old: &Slice| {
+                    slices.iter().find(|slice| (&slice.schema, &slice.table) == (&old.schema, &old.table))
+                };
+                let carried = published.slices.iter().map(|old| {
+                    let detect = of_today(old).and_then(|slice| slice.detect.clone()).or_else(|| old.detect.clone());
+                    Slice { detect, ..carry(old, old, published) }
+                });
+                let carried = carried.collect();
+                let settles = matches!(decision, Decision::Settle { .. });
+                let change = if settles { Change::Settled } else { Change::Recounted };
+                (self.publish_manifest(Ok(carried), revision, state, &mut created).await, change)
             }
-            (Ok(Decision::Unchanged | Decision::Settle { .. }), _) => {
-                only_room(discard(read).await);
+            (Ok(Decision::Unchanged | Decision::Settle { .. } | Decision::Recount { .. }), _) => {
+                only_room(discard(examined.into_iter().filter_map(Examined::read)).await);
                 let entry = self.feed.day(self.day).ok_or_else(|| anyhow!("{} is not published", self.day))?;
-                return Ok((entry.clone(), Change::Unchanged));
+                let seen = DayEntry { taken: Some(self.taken.clone()), ..entry.clone() };
+                return Ok((seen, Change::Unchanged, too_few));
             }
-            (Err(refusal), _) => return Err(after_discarding(read, refusal.into()).await),
+            (Err(refusal), _) => {
+                let read = examined.into_iter().filter_map(Examined::read);
+                return Err(after_discarding(read, refusal.into()).await);
+            }
         };
         let entry = match written {
             Ok(_) if self.exporter.cancel.is_cancelled() => {
@@ -269,60 +350,89 @@ impl Attempt<'_> {
         };
         // From here on an error leaves it unknown whether the day stands: nothing is removed.
         self.swap(&entry).await?;
-        Ok((entry, change))
+        Ok((entry, change, too_few))
     }
 
-    /// Reads every slice through `jobs` connections that share the snapshot. The first failure ends the others.
-    async fn read_slices(&self, snapshot: &Snapshot<'_>) -> anyhow::Result<Vec<ReadSlice>> {
-        let tables = Arc::new(snapshot.tables.clone());
-        let queue: Arc<Mutex<VecDeque<usize>>> = Arc::new(Mutex::new((0..tables.len()).collect()));
-        let cancel = self.exporter.cancel.child_token();
-        let mut workers = JoinSet::new();
-        for _ in 0..self.exporter.config.export.jobs.min(tables.len()) {
-            let worker = Worker {
-                exporter: self.exporter.clone(),
-                tables: Arc::clone(&tables),
-                queue: Arc::clone(&queue),
-                cancel: cancel.clone(),
-                invitation: snapshot.invitation(),
-                day: self.day,
-                window: self.window,
-                directory: self.directory(self.feed.last_revision(self.day) + 1),
-            };
-            workers.spawn(worker.run());
+    fn decide(&self, slices: &[Slice], standing: Standing, state: State, why: Why) -> Result<Decision, Failure> {
+        let last_revision = self.feed.last_revision(self.day);
+        let decision = plan::decide(self.published, last_revision, slices, state, why, self.exporter.rules)?;
+        if let (Decision::Publish { .. }, Some(refusal)) = (decision, &self.refusal) {
+            return Err(refusal.clone());
         }
-        let (mut read, mut failure): (Vec<(usize, ReadSlice)>, Option<anyhow::Error>) = (Vec::new(), None);
-        while let Some(joined) = workers.join_next().await {
-            let (done, outcome) = match joined {
-                Ok(outcome) => outcome,
-                Err(panic) => (Vec::new(), Err(anyhow::Error::new(panic))),
-            };
-            read.extend(done);
-            if let Err(error) = outcome {
-                cancel.cancel();
-                // What was cancelled because of another failure is not worth telling, though it may be heard first.
-                if failure.as_ref().is_none_or(|told| class_of(told) == Class::Interrupted) {
-                    failure = Some(error);
-                }
+        Ok(match (decision, standing, self.published) {
+            (Decision::Unchanged, Standing::FirstCount, Some(published)) => {
+                Decision::Recount { revision: published.revision }
+            }
+            (decision, ..) => decision,
+        })
+    }
+
+    /// Few rows are accepted of days that were named with that in mind, and of final days that lose none.
+    fn too_few(&self, slices: &[Slice], why: Why) -> Vec<TooFew> {
+        let accepted = why == Why::Named && self.exporter.rules.shrink == Shrink::Accepted;
+        let holds = |old: &Slice| {
+            slices
+                .iter()
+                .any(|slice| (&slice.schema, &slice.table) == (&old.schema, &old.table) && slice.rows >= old.rows)
+        };
+        let grows = |published: &Manifest| published.state == State::Final && published.slices.iter().all(holds);
+        if accepted || self.published.is_some_and(grows) {
+            return Vec::new();
+        }
+        guard::too_few(&self.exporter.config.tables, slices, self.feed, self.day)
+    }
+
+    /// What the day has now, table by table. A published day is looked at first; what has the same rows is not read.
+    async fn examine(&self, snapshot: &Snapshot<'_>, standing: Standing, why: Why) -> anyhow::Result<Vec<Examined>> {
+        let directory = self.directory(self.feed.last_revision(self.day) + 1);
+        let readers = Readers::of(self.exporter, snapshot, (self.day, self.window), directory);
+        let all: Vec<usize> = (0..readers.tables()).collect();
+        let published = match self.published {
+            Some(published) if detect::is_looked_at(self.published, why, self.exporter.rules.force) => published,
+            _ => {
+                let read = readers.read(&all, None).await?;
+                return Ok(read.into_iter().map(|(_, read)| Examined::Read(Box::new(read))).collect());
+            }
+        };
+        let looks = readers.look(published).await?;
+        let described: Vec<Slice> = all.iter().map(|index| readers.question(*index).described()).collect();
+        let verdict = |index: usize| {
+            let look = (readers.way(index), &looks[index]);
+            detect::verdict(published, &described[index], look, &self.taken, (why, standing))
+        };
+        let verdicts: Vec<Verdict> = all.iter().map(|index| verdict(*index)).collect();
+        let is_table_of = |slice: &Slice, old: &Slice| slice.schema == old.schema && slice.table == old.table;
+        let left = |old: &&Slice| !described.iter().any(|slice| is_table_of(slice, old));
+        let wanted = detect::to_read(&verdicts, published.slices.iter().filter(left).count());
+        tracing::debug!("{}: {} of {} tables are read again", self.day, wanted.len(), all.len());
+        let excluded: Vec<Option<u64>> =
+            looks.iter().map(|look| look.detected.as_ref().map(|_| look.outside_time)).collect();
+        let mut read = VecDeque::from(readers.read(&wanted, Some(looks)).await?);
+        let mut examined = Vec::new();
+        for index in all {
+            if let Some((_, read)) = read.pop_front_if(|(place, _)| *place == index) {
+                examined.push(Examined::Read(Box::new(read)));
+            } else if let Some(old) = published.slices.iter().find(|old| is_table_of(&described[index], old)) {
+                let excluded_rows = excluded[index].unwrap_or(old.excluded_rows);
+                examined.push(Examined::Kept(Box::new(Slice { excluded_rows, ..carry(old, old, published) })));
             }
         }
-        read.sort_by_key(|(index, _)| *index);
-        let read: Vec<ReadSlice> = read.into_iter().map(|(_, slice)| slice).collect();
-        match failure {
-            Some(error) => Err(after_discarding(read, error).await),
-            None => Ok(read),
-        }
+        Ok(examined)
     }
 
     /// Makes the parts visible, or carries published ones that hold the same rows. `created` lists what may be in the
     /// store already, whatever the outcome.
-    async fn publish_parts(&self, read: Vec<ReadSlice>, created: &mut Vec<Key>) -> anyhow::Result<Vec<Slice>> {
+    async fn publish_parts(&self, examined: Vec<Examined>, created: &mut Vec<Key>) -> anyhow::Result<Vec<Slice>> {
         let mut slices = Vec::new();
-        let mut waiting = VecDeque::from(read);
-        while let Some(ReadSlice { slice, staged }) = waiting.pop_front() {
-            match self.publish_slice(slice, staged, created).await {
+        let mut waiting = VecDeque::from(examined);
+        while let Some(examined) = waiting.pop_front() {
+            let published = match examined {
+                Examined::Kept(slice) => Ok(*slice),
+                Examined::Read(read) => self.publish_slice(read.slice, read.staged, created).await,
+            };
+            match published {
                 Ok(slice) => slices.push(slice),
-                Err(error) => return Err(after_discarding(waiting, error).await),
+                Err(error) => return Err(after_discarding(waiting.into_iter().filter_map(Examined::read), error).await),
             }
         }
         Ok(slices)
@@ -443,16 +553,6 @@ fn carry(slice: &Slice, old: &Slice, published: &Manifest) -> Slice {
     }
 }
 
-/// Gives up what was staged; the first error is returned when all was tried.
-async fn discard(read: impl IntoIterator<Item = ReadSlice>) -> Result<(), StoreError> {
-    let mut outcome = Ok(());
-    for ReadSlice { staged, .. } in read {
-        let aborted = staged.abort().await;
-        outcome = outcome.and(aborted);
-    }
-    outcome
-}
-
 /// What was staged and is not needed costs only room where it cannot be removed.
 fn only_room(removed: Result<(), StoreError>) {
     if let Err(left) = removed {
@@ -460,106 +560,10 @@ fn only_room(removed: Result<(), StoreError>) {
     }
 }
 
-async fn after_discarding(read: impl IntoIterator<Item = ReadSlice>, error: anyhow::Error) -> anyhow::Error {
-    let discarded = discard(read).await;
-    slice::not_removed(error, discarded)
-}
-
-/// One of the connections that read slices.
-struct Worker {
-    exporter: Exporter,
-    tables: Arc<Vec<SourceTable>>,
-    queue: Arc<Mutex<VecDeque<usize>>>,
-    cancel: CancellationToken,
-    invitation: Invitation,
-    day: Day,
-    window: Window,
-    directory: AttemptDirectory,
-}
-
-impl Worker {
-    /// Reads slices until none is left or one fails; those that were read come back in either case.
-    async fn run(self) -> (Vec<(usize, ReadSlice)>, anyhow::Result<()>) {
-        let mut done = Vec::new();
-        let outcome = self.read_into(&mut done).await;
-        if outcome.is_err() {
-            self.cancel.cancel();
-        }
-        (done, outcome)
-    }
-
-    async fn read_into(&self, done: &mut Vec<(usize, ReadSlice)>) -> anyhow::Result<()> {
-        let (source, cancel) = (self.exporter.source.clone(), self.cancel.clone());
-        let invitation = self.invitation.clone();
-        let mut session = spawn_blocking(move || -> anyhow::Result<Session> {
-            let mut session = source.session(&cancel)?;
-            invitation.accept(&mut session)?;
-            Ok(session)
-        })
-        .await?
-        .context("cannot read the day's snapshot")?;
-        while let Some(index) = self.next() {
-            let table = &self.tables[index];
-            let named = || format!("{} {}", self.day, table.relation.qualified_name());
-            let (returned, read) = self.read(session, index).await;
-            done.push((index, read.with_context(named).map_err(access::explain)?));
-            session = returned.ok_or_else(|| anyhow!("the session of a worker is lost"))?;
-        }
-        Ok(())
-    }
-
-    fn next(&self) -> Option<usize> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
-    }
-
-    async fn read(&self, mut session: Session, index: usize) -> (Option<Session>, anyhow::Result<ReadSlice>) {
-        let config = &self.exporter.config;
-        let (tables, day, window, zone) = (Arc::clone(&self.tables), self.day, self.window, config.timezone);
-        let asked = spawn_blocking(move || {
-            let facts = snapshot::slice_facts(&mut session, &tables[index], &tables, zone, day, window);
-            (session, facts)
-        })
-        .await;
-        let (session, facts) = match asked {
-            Ok((session, Ok(facts))) => (session, facts),
-            Ok((session, Err(error))) => return (Some(session), Err(error)),
-            Err(panic) => return (None, Err(panic.into())),
-        };
-        let table = &self.tables[index];
-        let (select, format) = (table.select(&self.tables, zone, day, window), table.config.format);
-        let reading = Reading {
-            copy: format!("copy ({select}) to stdout{}", format.copy_options()),
-            format: RowFormat::new(format, &table.columns),
-            names: self.directory.parts(&table.relation.schema, &table.relation.name, format),
-            level: table.config.compression_level.unwrap_or(config.export.compression_level),
-        };
-        let hands = Hands { progress: &self.exporter.progress, cancel: &self.cancel };
-        let (session, staged) = slice::stage(session, reading, &*self.exporter.store, hands).await;
-        (session, staged.map(|staged| ReadSlice { slice: self.describe(table, facts, &staged), staged }))
-    }
-
-    fn describe(&self, table: &SourceTable, facts: SliceFacts, staged: &Staged) -> Slice {
-        Slice {
-            schema: table.relation.schema.clone(),
-            table: table.relation.name.clone(),
-            kind: table.kind(),
-            columns: table.columns.clone(),
-            omitted_columns: table.omitted.clone(),
-            key: table.key.clone(),
-            time: table.bounds(self.exporter.config.timezone, self.day, self.window),
-            filtered: table.is_filtered(),
-            excluded_rows: facts.outside_time,
-            format: table.config.format,
-            rows: staged.tally.rows,
-            raw_bytes: staged.tally.raw_bytes,
-            stored_bytes: staged.parts.iter().map(|part| part.encoded.stored_bytes).sum(),
-            min_time: facts.min_time,
-            max_time: facts.max_time,
-            rows_digest: staged.tally.digest,
-            taken: None,
-            parts: staged.parts.iter().map(StagedPart::describe).collect(),
-        }
-    }
+fn not_settled(day: Day, settlement: &Settlement) -> Failure {
+    Failure::new(Class::NotSettled, format!("{day} is not settled: {}", settlement.words().join("; ")))
+        .meaning("rows could still be added to it; it was not exported")
+        .next("run again later, with --wait to wait longer, or set unsettled = \"provisional\"")
 }
 
 fn not_ended(day: Day, window: Window, config: &Config) -> Failure {

@@ -178,21 +178,32 @@ pub enum Comparison {
 /// reason (its age, its name, its state) becomes a new revision in the new format, and a replica that holds the same
 /// rows finds them equal.
 pub fn compare(read: &Slice, published: &Slice) -> Comparison {
-    let same_rows = read.columns == published.columns
+    let same_rows = read.has_columns_of(published)
         && read.format == published.format
         && read.rows == published.rows
         && read.raw_bytes == published.raw_bytes
         && read.rows_digest == published.rows_digest;
-    let same_description = read.kind == published.kind
-        && read.key == published.key
-        && read.time == published.time
-        && read.filtered == published.filtered
-        && read.omitted_columns == published.omitted_columns;
-    match (same_rows, same_description) {
+    match (same_rows, same_description(read, published)) {
         (true, true) => Comparison::Same,
         (true, false) => Comparison::SameRows,
         (false, _) => Comparison::Different,
     }
+}
+
+/// Do two slices say the same about which rows they are?
+pub fn same_description(slice: &Slice, other: &Slice) -> bool {
+    slice.kind == other.kind
+        && slice.key == other.key
+        && slice.time == other.time
+        && slice.filtered == other.filtered
+        && slice.omitted_columns == other.omitted_columns
+}
+
+/// Is it a whole reference table, which makes no new revision by itself? It does where a day becomes final: that keeps
+/// its revision only if it says what is there now.
+pub fn is_passive(slice: &Slice, published: &Slice, why: Why) -> bool {
+    let whole = slice.kind == SliceKind::All && published.kind == SliceKind::All;
+    whole && why != Why::Named && slice.has_columns_of(published)
 }
 
 /// What becomes of a day that was read.
@@ -202,6 +213,12 @@ pub enum Decision {
     Unchanged,
     /// The published revision says the same, and is final now: its manifest is replaced over the same parts.
     Settle {
+        /// The revision that stays.
+        revision: u32,
+    },
+    /// The published revision says the same, and stays provisional: its manifest is replaced over the same parts by one
+    /// that later readings can be compared with. Never by [`decide`], which is not told of them.
+    Recount {
         /// The revision that stays.
         revision: u32,
     },
@@ -258,17 +275,13 @@ pub fn decide(
     let Some(published) = published else {
         return Ok(Decision::Publish { revision: last_revision + 1 });
     };
+    let settles = published.state == State::Provisional && state == State::Final;
     let counterpart = |slice: &Slice, among: &[Slice]| -> Option<Slice> {
         among.iter().find(|other| other.schema == slice.schema && other.table == slice.table).cloned()
     };
     let changed = |slice: &Slice| match counterpart(slice, &published.slices) {
         None => true,
-        Some(old) => {
-            // A day that becomes final keeps its revision only if that says what is there now.
-            let settles = published.state == State::Provisional && state == State::Final;
-            let passive = slice.kind == SliceKind::All && old.kind == SliceKind::All && why != Why::Named && !settles;
-            compare(slice, &old) != Comparison::Same && !(passive && slice.columns == old.columns)
-        }
+        Some(old) => compare(slice, &old) != Comparison::Same && (settles || !is_passive(slice, &old, why)),
     };
     let dropped = published.slices.iter().any(|old| counterpart(old, slices).is_none());
     if rules.force == Force::No && !dropped && !slices.iter().any(changed) {
@@ -306,7 +319,7 @@ fn check_shrink(published: &Manifest, old: &Slice, rows: u64, max_shrink: f64) -
         ),
     )
     .meaning("the published revision stays as it is")
-    .next("find out where the rows went; if they are meant to be gone, run with --accept-shrink"))
+    .next("find out where the rows went; if they are meant to be gone, name the day: --date … --accept-shrink"))
 }
 
 #[cfg(test)]

@@ -1,21 +1,24 @@
 //! The story of `pgslice export`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use super::announce::{self, ColumnNews};
 use super::day::{Change, Exporter, NewSource, Published};
 use super::plan::{self, Candidate, Request, Rules};
 use super::settle::{self, SourceFacts};
 use super::standby;
-use crate::config::Config;
+use super::wait::Patience;
+use crate::config::{Config, Detect};
 use crate::day::{Day, Window};
 use crate::error::{Class, Failure, class_of, describe};
-use crate::feed::{Feed, Pulse};
-use crate::figures::{after_requests, human_bytes, human_count};
+use crate::feed::{DayEntry, Feed, Pulse};
+use crate::figures::{after_requests, human_bytes, human_count, human_span};
 use crate::head;
 use crate::manifest::State;
 use crate::pg::{Endpoint, PgError, pooler, version};
@@ -32,6 +35,8 @@ pub struct Options {
     pub rules: Rules,
     /// Whether another source is accepted.
     pub new_source: NewSource,
+    /// How long the run waits for days to settle, whatever the configuration says.
+    pub wait: Option<Duration>,
 }
 
 /// What became of a run.
@@ -47,8 +52,12 @@ pub struct ExportReport {
     pub sequence: Option<u64>,
     /// Nothing was written: the days say what would be looked at.
     pub dry_run: bool,
+    /// How many seconds the source's clock is ahead of this machine's; negative where it is behind.
+    pub clock_skew_seconds: i64,
     /// The days that were looked at, ascending.
     pub days: Vec<DayReport>,
+    /// Columns of the source that are not what they were on the newest day that was published before.
+    pub columns: Vec<ColumnNews>,
     /// What `--prune` did afterwards.
     pub pruned: Option<PruneReport>,
     /// Requests that the store was sent; absent for a folder.
@@ -101,6 +110,8 @@ pub enum Outcome {
     Published,
     /// The provisional revision is final now.
     Settled,
+    /// The provisional revision stays so, and says when its rows were counted again.
+    Recounted,
     /// The published revision says the same.
     Unchanged,
     /// It failed; what was published before still stands.
@@ -121,10 +132,12 @@ pub async fn run(
     cancel: CancellationToken,
     progress: Progress,
 ) -> anyhow::Result<ExportReport> {
-    let facts = cancel
+    let patience = Patience::of(options.wait, config.export.unsettled);
+    let (facts, clock_skew_seconds) = cancel
         .run_until_cancelled(Box::pin(standby::patiently(async || source_facts(&source).await)))
         .await
         .unwrap_or(Err(PgError::Cancelled.into()))?;
+    tell_of_clock(clock_skew_seconds);
     let feed = head::create(&*store, &new_feed(&config, Utc::now())).await?;
     check_dataset(&feed, &config, &*store)?;
     let candidates = candidates(&config, Some(&feed), options.request, facts.now);
@@ -134,6 +147,7 @@ pub async fn run(
         store: Arc::clone(&store),
         rules: options.rules,
         new_source: options.new_source,
+        patience,
         cancel: cancel.clone(),
         progress: progress.clone(),
     };
@@ -143,24 +157,34 @@ pub async fn run(
         feed_id: Some(feed.feed_id.clone()),
         sequence: Some(feed.sequence),
         dry_run: false,
+        clock_skew_seconds,
         days: Vec::new(),
+        columns: Vec::new(),
         pruned: None,
         requests: None,
     };
+    let news = announce::read(&exporter.source, &*store, &feed, &config.tables).await.unwrap_or_else(|error| {
+        tracing::debug!("what changed since the newest day is not known: {error:#}");
+        Vec::new()
+    });
+    let mut seen = Vec::new();
     for candidate in candidates {
         if cancel.is_cancelled() {
             break;
         }
         progress.begin(&format!("export {}", candidate.day));
         let outcome = exporter.publish(candidate).await;
+        if let Ok(Published { entry, change: Change::Unchanged, .. }) = &outcome {
+            seen.push(entry.clone());
+        }
         let day = day_report(&config, candidate, outcome);
         progress.suspend(|| log_day(&day));
         report.days.push(day);
     }
     progress.end();
-    if !cancel.is_cancelled() && report.days.iter().all(|day| day.outcome == Outcome::Unchanged) {
-        // The heartbeat: readers can tell a quiet feed from a dead exporter, and from one that fails each night.
-        head::change(&*store, Pulse::Beat(Utc::now()), |feed| Ok(feed.clone()), |_| false).await?;
+    report.columns = announce::since(news, &report.days);
+    if !cancel.is_cancelled() {
+        publish_seen(&*store, &report, &seen).await?;
     }
     // Only told: the days stand, whether or not it can be read once more.
     if let Ok(Some((feed, _))) = head::read(&*store).await {
@@ -168,6 +192,23 @@ pub async fn run(
     }
     report.requests = store.requests();
     Ok(report)
+}
+
+/// Publishes that days are still as they were, and when that was found: a full dump from before may hold them as they
+/// were in between.
+///
+/// # Errors
+/// The store's, when that is all there is to publish.
+async fn publish_seen(store: &dyn Store, report: &ExportReport, seen: &[DayEntry]) -> anyhow::Result<()> {
+    if report.days.iter().all(|day| day.outcome == Outcome::Unchanged) {
+        // The heartbeat: readers can tell a quiet feed from a dead exporter, and from one that fails each night.
+        head::change(store, Pulse::Beat(Utc::now()), |feed| Ok(feed.with_days_seen(seen)), |_| false).await?;
+    } else if !seen.is_empty()
+        && let Err(error) = head::change(store, Pulse::None, |feed| Ok(feed.with_days_seen(seen)), |_| false).await
+    {
+        tracing::warn!("feed.json does not say that days were found unchanged ({error:#}); the next run says it");
+    }
+    Ok(())
 }
 
 /// What [`run`] would look at; writes nothing, not even an empty feed. Without a store all of it is to be made.
@@ -180,7 +221,8 @@ pub async fn plan(
     store: Option<&dyn Store>,
     request: Request,
 ) -> anyhow::Result<ExportReport> {
-    let facts = standby::patiently(async || source_facts(source).await).await?;
+    let (facts, clock_skew_seconds) = standby::patiently(async || source_facts(source).await).await?;
+    tell_of_clock(clock_skew_seconds);
     let mut feed = None;
     if let Some(store) = store {
         feed = head::read(store).await?.map(|(feed, _)| feed);
@@ -205,26 +247,45 @@ pub async fn plan(
         feed_id: feed.as_ref().map(|feed| feed.feed_id.clone()),
         sequence: feed.as_ref().map(|feed| feed.sequence),
         dry_run: true,
+        clock_skew_seconds,
         days: candidates.iter().map(day).collect(),
+        columns: Vec::new(),
         pruned: None,
         requests: None,
     })
 }
 
-async fn source_facts(source: &Endpoint) -> anyhow::Result<SourceFacts> {
+/// What the source says about itself, and how far its clock is ahead of this machine's, in seconds.
+async fn source_facts(source: &Endpoint) -> anyhow::Result<(SourceFacts, i64)> {
     pooler::refuse_shared_sessions(source, "source").await?;
     let client = source.client().await.context("cannot connect to the source")?;
+    let before = Utc::now();
     let facts = settle::source_facts(&client).await?;
+    let clock_skew = settle::clock_skew_secs(facts.now, before, Utc::now());
     version::check("source", &facts.server_version, facts.server_version_num)?;
-    Ok(facts)
+    Ok((facts, clock_skew))
+}
+
+fn tell_of_clock(skew_secs: i64) {
+    if skew_secs.abs() > settle::CLOCK_TOLERANCE_SECS {
+        let side = if skew_secs > 0 { "behind" } else { "ahead of" };
+        tracing::warn!(
+            "this machine's clock is {} {side} the source's: days end by the source's clock, and a feed's age is told \
+             by this one",
+            human_span(TimeDelta::seconds(skew_secs.saturating_abs()))
+        );
+    }
 }
 
 fn candidates(config: &Config, feed: Option<&Feed>, request: Request, now: DateTime<Utc>) -> Vec<Candidate> {
     let today = config.timezone.day_of(now);
-    plan::candidates(feed, request, today, config.retention.keep_days, config.export.lookback_days)
+    let way = |detect: Option<Detect>| detect.unwrap_or(config.export.detect);
+    let nothing_to_see = config.tables.iter().all(|table| way(table.detect) == Detect::Off);
+    let lookback_days = if nothing_to_see { 0 } else { config.export.lookback_days };
+    plan::candidates(feed, request, today, config.retention.keep_days, lookback_days)
 }
 
-fn new_feed(config: &Config, now: DateTime<Utc>) -> Feed {
+pub(crate) fn new_feed(config: &Config, now: DateTime<Utc>) -> Feed {
     Feed::empty(
         head::random_feed_id(),
         config.dataset.clone(),
@@ -234,7 +295,7 @@ fn new_feed(config: &Config, now: DateTime<Utc>) -> Feed {
     )
 }
 
-fn check_dataset(feed: &Feed, config: &Config, store: &dyn Store) -> anyhow::Result<()> {
+pub(crate) fn check_dataset(feed: &Feed, config: &Config, store: &dyn Store) -> anyhow::Result<()> {
     if feed.dataset == config.dataset {
         return Ok(());
     }
@@ -278,6 +339,7 @@ fn day_report(config: &Config, candidate: Candidate, outcome: anyhow::Result<Pub
             report.outcome = match change {
                 Change::Published => Outcome::Published,
                 Change::Settled => Outcome::Settled,
+                Change::Recounted => Outcome::Recounted,
                 Change::Unchanged => Outcome::Unchanged,
             };
             report.revision = Some(entry.revision);
@@ -318,6 +380,7 @@ impl DayReport {
             Outcome::Planned => "would be exported",
             Outcome::Published => "published",
             Outcome::Settled => "published as final",
+            Outcome::Recounted => "counted again",
             Outcome::Unchanged => "unchanged",
             Outcome::Failed => "failed",
         };
@@ -336,6 +399,7 @@ impl ExportReport {
     /// The run for people: a line for days that failed or changed, and a summary.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = if self.dry_run { self.planned_lines() } else { vec![self.summary()] };
+        lines.extend(self.columns.iter().map(ColumnNews::line));
         lines.extend(self.pruned.iter().flat_map(PruneReport::lines));
         lines
     }
@@ -351,7 +415,7 @@ impl ExportReport {
     fn summary(&self) -> String {
         let count = |outcomes: &[Outcome]| self.days.iter().filter(|day| outcomes.contains(&day.outcome)).count();
         let published = count(&[Outcome::Published, Outcome::Settled]);
-        let (unchanged, failed) = (count(&[Outcome::Unchanged]), count(&[Outcome::Failed]));
+        let (unchanged, failed) = (count(&[Outcome::Unchanged, Outcome::Recounted]), count(&[Outcome::Failed]));
         let mut parts = Vec::new();
         if published > 0 {
             parts.push(format!("{published} published"));

@@ -3,15 +3,16 @@
 use chrono::{DateTime, NaiveDateTime, Utc};
 use tokio_postgres::Client;
 
-use crate::config::TableConfig;
+use crate::config::{Detect, TableConfig};
 use crate::day::{Day, Window, Zone};
 use crate::error::{Class, Failure};
 use crate::manifest::Taken;
 use crate::pg::catalog::{self, Relation};
-use crate::pg::{PgError, ServerRun, Session, quote_literal, quote_qualified};
-use crate::table::{self, SourceRows, SourceTable, TableProblem};
+use crate::pg::{PgError, ServerRun, Session, quote_literal};
+use crate::table::{self, SourceTable, TableProblem};
 
 use super::access;
+use super::facts::{self, Detector};
 use super::settle::SourceFacts;
 
 /// A transaction that holds the tables' locks and an exported snapshot for as long as it lives. It holds vacuum back
@@ -24,6 +25,8 @@ pub struct Snapshot<'a> {
     pub taken: Taken,
     /// The tables as they are under the lock.
     pub tables: Vec<SourceTable>,
+    /// How each of them can be looked at.
+    pub detectors: Vec<Detector>,
 }
 
 impl<'a> Snapshot<'a> {
@@ -33,7 +36,12 @@ impl<'a> Snapshot<'a> {
     /// # Errors
     /// The server's; class Transient when a lock is not to be had soon; class Usage when a table is missing or does
     /// not fit its configuration.
-    pub async fn take(client: &'a Client, tables: &[TableConfig], facts: &SourceFacts) -> anyhow::Result<Snapshot<'a>> {
+    pub async fn take(
+        client: &'a Client,
+        tables: &[TableConfig],
+        detect: Detect,
+        facts: &SourceFacts,
+    ) -> anyhow::Result<Snapshot<'a>> {
         let present = resolve(client, tables).await?;
         for access in access::read(client, &present).await? {
             access.refuse()?;
@@ -54,8 +62,9 @@ impl<'a> Snapshot<'a> {
         };
         let id = row.get("id");
         let tables = resolve(client, tables).await?;
+        let detectors = facts::detectors(client, &tables, detect).await?;
         let server = ServerRun::of(client).await?;
-        Ok(Snapshot { client, id, server, taken, tables })
+        Ok(Snapshot { client, id, server, taken, tables, detectors })
     }
 
     /// What makes a session read this very snapshot, under locks of its own that are had at once or not at all.
@@ -69,6 +78,34 @@ impl<'a> Snapshot<'a> {
             statements.push_str(&format!(" lock table {} in access share mode nowait;", lockable.join(", ")));
         }
         Invitation { server: self.server.clone(), statements }
+    }
+
+    /// The name by which other sessions of the same database import it: what `pg_dump --snapshot` takes.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Sees to it that the transaction still lives: then its locks and its snapshot were held without a break.
+    ///
+    /// # Errors
+    /// The server's; class Transient when the transaction has ended.
+    pub async fn check_alive(&self) -> anyhow::Result<()> {
+        let lost = || {
+            Failure::new(Class::Transient, "the transaction that held the tables' locks and the snapshot was ended")
+                .meaning("rows may be missing from what was read meanwhile: nothing was published")
+                .next("see the source's log for who ended it (a timeout, an operator, a restart), then run again")
+        };
+        let snapshot = "select pg_catalog.pg_current_snapshot()::text, \
+                        pg_catalog.current_setting('transaction_isolation') = 'repeatable read'";
+        let row = self.client.query_one(snapshot, &[]).await.map_err(|error| match PgError::from(error) {
+            error if error.code().is_none() || self.client.is_closed() => anyhow::Error::from(lost()),
+            error => error.into(),
+        })?;
+        if row.get::<_, String>(0) == self.taken.snapshot && row.get::<_, bool>(1) {
+            Ok(())
+        } else {
+            Err(lost().into())
+        }
     }
 
     /// Lets go of the snapshot and the locks.
@@ -211,56 +248,4 @@ fn disagreement(zone: Zone, day: Day, theirs: &str, ours: &str) -> anyhow::Error
     .meaning("the day was not exported: its rows would be cut at the wrong instant")
     .next("update the time zone data of the source, or pgslice, to the same release")
     .into()
-}
-
-/// The counts and extents that go with a slice, read in its snapshot.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SliceFacts {
-    /// The smallest time.
-    pub min_time: Option<String>,
-    /// The largest time.
-    pub max_time: Option<String>,
-    /// Rows of the whole table that lie in no day.
-    pub outside_time: u64,
-}
-
-/// Reads them.
-///
-/// # Errors
-/// The server's; class Integrity when rows lie in no day and `null-time` refuses them.
-pub fn slice_facts(
-    session: &mut Session,
-    table: &SourceTable,
-    all: &[SourceTable],
-    zone: Zone,
-    day: Day,
-    window: Window,
-) -> anyhow::Result<SliceFacts> {
-    let mut facts = SliceFacts::default();
-    if let Some(sql) = table.select_outside_time()
-        && let Some(row) = session.query(&sql, &[])?.first()
-    {
-        facts.outside_time = row.text(0)?.parse().unwrap_or_default();
-        let refuses = matches!(table.rows, SourceRows::Time { null_time: crate::config::NullTime::Refuse, .. });
-        if facts.outside_time > 0 && refuses {
-            return Err(Failure::new(
-                Class::Integrity,
-                format!(
-                    "{} has {} rows whose time is NULL or infinite: they belong to no day",
-                    quote_qualified(&table.relation.schema, &table.relation.name),
-                    facts.outside_time
-                ),
-            )
-            .meaning("the day was not exported: a replica would never get those rows")
-            .next("give them a time, or set null-time = \"exclude\" to leave them out")
-            .into());
-        }
-    }
-    if let Some(sql) = table.select_extent(all, zone, day, window)
-        && let Some(row) = session.query(&sql, &[])?.first()
-    {
-        facts.min_time = row.get(0).map(str::to_owned);
-        facts.max_time = row.get(1).map(str::to_owned);
-    }
-    Ok(facts)
 }

@@ -28,9 +28,17 @@ pub struct Standby {
     /// When the newest transaction was committed on the primary that was replayed here since the standby started. An
     /// idle primary stops moving it.
     pub last_commit: Option<DateTime<Utc>>,
+    /// An instant of the primary's clock up to which its whole log was received and is replayed; absent where this is
+    /// not so at the moment, or where the user may not see it.
+    pub replayed_all_of: Option<DateTime<Utc>>,
 }
 
 impl Standby {
+    /// Has it replayed everything that was committed on the primary before `instant`?
+    pub fn has_replayed_up_to(&self, instant: DateTime<Utc>) -> bool {
+        self.last_commit.into_iter().chain(self.replayed_all_of).any(|proved| proved >= instant)
+    }
+
     /// Why a day that ends at `end` is provisional when it is read here, in words.
     pub fn reason(&self, end: DateTime<Utc>) -> String {
         let at = |position: &Option<String>| position.clone().unwrap_or_else(|| "an unknown position".to_owned());
@@ -143,6 +151,7 @@ mod tests {
             replayed: Some("0/3000060".into()),
             unreplayed,
             last_commit: last_commit.map(fixtures::instant),
+            replayed_all_of: None,
         }
     }
 
@@ -160,6 +169,24 @@ mod tests {
         let fresh = Standby { received: None, ..standby(None, false) }.reason(end);
         assert!(fresh.contains("received the log up to an unknown position"), "{fresh}");
         assert!(fresh.contains("it has replayed no transaction since it started, and nothing more"), "{fresh}");
+    }
+
+    #[test]
+    fn a_standby_has_replayed_up_to_its_last_commit_or_what_its_primary_said_whichever_is_later() {
+        let end = fixtures::instant("2024-05-02T00:00:00Z");
+        let (before, after) = ("2024-05-01T23:59:59Z", "2024-05-02T00:00:00Z");
+        for (last_commit, all_of, expected) in [
+            (None, None, false),
+            (Some(before), None, false),
+            (Some(after), None, true),
+            (None, Some(before), false),
+            (Some(before), Some(after), true),
+            (Some(after), Some(before), true),
+        ] {
+            let replayed_all_of = all_of.map(fixtures::instant);
+            let standby = Standby { replayed_all_of, ..standby(last_commit, false) };
+            assert_eq!(standby.has_replayed_up_to(end), expected, "{last_commit:?} {all_of:?}");
+        }
     }
 
     #[test]

@@ -160,3 +160,23 @@ mod checks {
         assert_eq!(Feed::parse(document.to_string().as_bytes()).expect("a future document"), feed);
     }
 }
+
+#[test]
+fn a_day_that_was_read_again_and_is_the_same_is_as_fresh_as_its_last_reading() {
+    let feed = with(&with(&empty_feed(), "2024-05-01", 1), "2024-05-02", 1);
+    let read_at = |text: &str, revision, at: &str| {
+        let mut entry = entry(text, revision, State::Final);
+        entry.taken.as_mut().expect("a reading").exported_at = instant(at);
+        entry
+    };
+    let readings = |feed: &Feed| {
+        let reading = |entry: &DayEntry| entry.taken.as_ref().expect("a reading").exported_at;
+        feed.days.iter().map(reading).collect::<Vec<_>>()
+    };
+    let seen = feed.with_days_seen(&[read_at("2024-05-01", 1, NOW)]);
+    assert_eq!(readings(&seen), [instant(NOW), instant("2024-05-03T00:00:00Z")]);
+    assert_eq!(Feed { days: feed.days.clone(), ..seen.clone() }, feed, "nothing else is touched");
+    let earlier = seen.with_days_seen(&[read_at("2024-05-01", 1, "2024-05-02T12:00:00Z")]);
+    assert_eq!(earlier, seen, "a reading never goes back");
+    assert_eq!(seen.with_days_seen(&[read_at("2024-05-02", 2, NOW), read_at("2024-05-09", 1, NOW)]), seen);
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::GenericClient;
 
-use crate::manifest::Column;
+use crate::manifest::{Attribute, Column, MadeOf, TypeName};
 use crate::pg::{PgError, quote_identifier, quote_qualified};
 
 /// A relation as `pg_class` has it.
@@ -26,8 +26,32 @@ pub struct Relation {
     pub columns: Vec<CatalogColumn>,
     /// The complete unique indexes over columns that are never NULL, the primary key first.
     pub keys: Vec<UniqueKey>,
+    /// All complete unique indexes, also over columns that may be NULL.
+    pub unique_indexes: Vec<UniqueIndex>,
     /// What equality is for columns whose type brings its own from outside `pg_catalog`, as SQL: `operator("public".=)`.
     pub own_equality: BTreeMap<String, String>,
+}
+
+/// A complete, plain, valid unique index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UniqueIndex {
+    /// Its name, which is that of its constraint if it has one.
+    pub name: String,
+    /// Is it the primary key's?
+    pub role: IndexRole,
+    /// Its columns.
+    pub columns: UniqueKey,
+    /// The foreign keys that point at it, each as what drops it: `public.child drop constraint child_parent_fkey`.
+    pub foreign_keys: Vec<String>,
+}
+
+/// What a unique index is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IndexRole {
+    /// The primary key.
+    Primary,
+    /// Anything else.
+    Other,
 }
 
 /// The columns of a unique index, in its order.
@@ -70,7 +94,7 @@ impl KeyColumn {
 }
 
 /// An operator as SQL. Under the empty search path of every session a plain one is that of `pg_catalog`.
-fn operator(schema: &str, name: &str) -> String {
+pub(crate) fn operator(schema: &str, name: &str) -> String {
     if schema == "pg_catalog" { name.to_owned() } else { format!("operator({}.{name})", quote_identifier(schema)) }
 }
 
@@ -99,6 +123,10 @@ pub enum RelKind {
 pub struct CatalogColumn {
     /// Name, type and nullability, as published.
     pub column: Column,
+    /// Its type as the server writes it in DDL.
+    pub type_text: String,
+    /// The enumeration or composite type that its values are, or are arrays of, or are in a domain over; quoted.
+    pub ground: Option<String>,
     /// `GENERATED ALWAYS AS (…) STORED`: COPY does not load it.
     pub generated: bool,
     /// `GENERATED ALWAYS AS IDENTITY`: UPDATE does not change it.
@@ -137,15 +165,33 @@ pub async fn relations(client: &impl GenericClient, names: &[(&str, &str)]) -> R
                 type_name: row.get("type_name"),
                 typmod: row.get("typmod"),
                 nullable: !row.get::<_, bool>("not_null"),
+                made_of: MadeOf { base: base(&row), ..MadeOf::default() },
             },
+            type_text: row.get("type_text"),
+            ground: None,
             generated: row.get("generated"),
             identity_always: row.get("identity_always"),
             has_default: row.get("has_default"),
         });
     }
+    for row in client.query(include_str!("../../sql/grounds.sql"), &[&oids]).await? {
+        let name: &str = row.get("column_name");
+        let of_relation = columns.get_mut(&row.get("relation")).into_iter().flatten();
+        let Some(column) = of_relation.into_iter().find(|column| column.column.name == name) else { continue };
+        column.ground = Some(quote_qualified(row.get("schema"), row.get("name")));
+        column.column.made_of.labels = row.get("labels");
+        column.column.made_of.attributes = attributes(&row);
+    }
     let mut keys: BTreeMap<u32, Vec<UniqueKey>> = BTreeMap::new();
+    let mut unique_indexes: BTreeMap<u32, Vec<UniqueIndex>> = BTreeMap::new();
     for row in client.query(include_str!("../../sql/keys.sql"), &[&oids]).await? {
-        keys.entry(row.get("relation")).or_default().push(unique_key(&row));
+        let columns = unique_key(&row);
+        if row.get("never_null") {
+            keys.entry(row.get("relation")).or_default().push(columns.clone());
+        }
+        let role = if row.get("is_primary") { IndexRole::Primary } else { IndexRole::Other };
+        let index = UniqueIndex { name: row.get("name"), role, columns, foreign_keys: row.get("foreign_keys") };
+        unique_indexes.entry(row.get("relation")).or_default().push(index);
     }
     let mut equalities: BTreeMap<u32, BTreeMap<String, String>> = BTreeMap::new();
     for row in client.query(include_str!("../../sql/equality.sql"), &[&oids]).await? {
@@ -171,10 +217,26 @@ pub async fn relations(client: &impl GenericClient, names: &[(&str, &str)]) -> R
             child_schemas: row.get("child_schemas"),
             columns: columns.remove(&oid).unwrap_or_default(),
             keys: keys.remove(&oid).unwrap_or_default(),
+            unique_indexes: unique_indexes.remove(&oid).unwrap_or_default(),
             own_equality: equalities.remove(&oid).unwrap_or_default(),
         })
     };
     Ok(rows.iter().filter_map(relation).collect())
+}
+
+/// What the domain of a row of `columns.sql` is over.
+fn base(row: &tokio_postgres::Row) -> Option<TypeName> {
+    let (schema, name): (Option<String>, Option<String>) = (row.get("base_schema"), row.get("base_name"));
+    Some(TypeName { type_schema: schema?, type_name: name?, typmod: row.get("base_typmod") })
+}
+
+/// The attributes of a row of `grounds.sql`.
+fn attributes(row: &tokio_postgres::Row) -> Vec<Attribute> {
+    let (names, schemas): (Vec<String>, Vec<String>) = (row.get("attributes"), row.get("attribute_schemas"));
+    let (types, modifiers): (Vec<String>, Vec<i32>) = (row.get("attribute_types"), row.get("attribute_modifiers"));
+    let types = schemas.into_iter().zip(types).zip(modifiers);
+    let types = types.map(|((type_schema, type_name), typmod)| TypeName { type_schema, type_name, typmod });
+    names.into_iter().zip(types).map(|(name, of)| Attribute { name, of }).collect()
 }
 
 /// A row of `keys.sql`.

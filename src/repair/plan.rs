@@ -180,6 +180,7 @@ pub(super) fn rebuild(base: Feed, days: Vec<Found>, older: &[Found], left_out: &
         revision: left_out.revision,
         manifest: ManifestRef { key: left_out.manifest.clone(), sha256: String::new() },
         digest: String::new(),
+        taken: None,
         retired_at: now,
         reason: RetiredReason::Superseded,
         deleted_at: Some(now),

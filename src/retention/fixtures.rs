@@ -5,8 +5,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::codec::RowsDigest;
 use crate::config::RetentionConfig;
 use crate::day::{Day, Zone};
-use crate::feed::{DayEntry, Feed, ManifestRef, Pulse, SourceIdentity};
-use crate::layout::{AttemptDirectory, Layout};
+use crate::feed::{DayEntry, DumpMoment, Feed, FullDump, ManifestRef, Pulse, SourceIdentity};
+use crate::layout::{AttemptDirectory, Key, Layout};
 use crate::manifest::{Column, Frame, Manifest, Part, Slice, SliceFormat, SliceKind, State, Taken};
 use sha2::{Digest, Sha256};
 
@@ -36,6 +36,18 @@ pub(crate) fn empty_feed() -> Feed {
 
 pub(crate) fn source() -> SourceIdentity {
     SourceIdentity { system_identifier: "7".into(), timeline: 1 }
+}
+
+/// A full dump of which only the time is known.
+pub(crate) fn full_dump(key: &str, taken_at: &str) -> FullDump {
+    FullDump {
+        key: Key::stream(key).expect("a stream"),
+        bytes: 1_000,
+        sha256: "0".repeat(64),
+        published_at: instant(taken_at),
+        moment: DumpMoment::at(instant(taken_at)),
+        tables: Vec::new(),
+    }
 }
 
 /// A manifest in a directory of its own; the slice of each table of `carried` keeps its parts from there.
@@ -93,6 +105,7 @@ fn slice(directory: &AttemptDirectory, table: &str) -> Slice {
             type_name: "int4".into(),
             typmod: -1,
             nullable: false,
+            made_of: crate::manifest::MadeOf::default(),
         }],
         omitted_columns: Vec::new(),
         key: vec!["id".into()],
@@ -106,6 +119,7 @@ fn slice(directory: &AttemptDirectory, table: &str) -> Slice {
         min_time: None,
         max_time: None,
         rows_digest: RowsDigest::default(),
+        detect: None,
         taken: None,
         parts: vec![Part {
             key: directory.parts("public", table, SliceFormat::Text).key(1),

@@ -6,6 +6,10 @@
 //! `min_complete` settled ones stay. Whatever is older goes, provisional days too, and whatever is newer stays: the
 //! days let go of are always the oldest ones, so pruning never makes a hole. Without a settled day nothing goes.
 //!
+//! Where the feed has full dumps, the chain from the newest of them to today stays whole: the oldest day that it does
+//! not contain ([`DumpMoment::standing_of_entry`](crate::feed::DumpMoment::standing_of_entry)) and all days after it
+//! stay, whatever the rules say. Full dumps and other streams are never deleted.
+//!
 //! # Objects
 //! A retired revision is *expired* when more than the grace has passed since `retired_at`. More, not as much: what
 //! a run lets go of is never deleted by the same run, even with a grace of zero. Of an expired revision's objects
@@ -20,7 +24,7 @@ use serde::Serialize;
 use crate::config::RetentionConfig;
 use crate::day::Day;
 use crate::error::{Class, Failure};
-use crate::feed::{DayEntry, Feed, ManifestRef, Retired, RetiredReason};
+use crate::feed::{DayEntry, Feed, ManifestRef, Retired, RetiredReason, Standing};
 use crate::layout::{Key, sums_beside};
 use crate::manifest::{Manifest, State};
 
@@ -79,6 +83,9 @@ pub enum KeepReason {
     WithinKeep,
     /// It is older, but `min_complete` settled days would not stay without it or without an older one.
     MinComplete,
+    /// It is older, but the newest full dump does not contain it, or an older one: without it a replica that loads the
+    /// dump would miss days.
+    SinceFullDump,
 }
 
 /// Judges every day and every retired revision of `feed`.
@@ -94,6 +101,10 @@ pub fn plan(feed: &Feed, rules: &RetentionConfig, now: DateTime<Utc>) -> Plan {
     let oldest_within_keep = newest_settled.map(|newest| newest.minus(rules.keep_days.saturating_sub(1)));
     // With fewer settled days than the floor, the oldest of them.
     let oldest_of_floor = settled.get(rules.min_complete.saturating_sub(1)).or(settled.last()).copied();
+    let oldest_since_dump = feed.newest_full_dump().and_then(|dump| {
+        let contained = |entry: &&DayEntry| dump.moment.standing_of_entry(entry) == Standing::Contained;
+        feed.days.iter().find(|entry| !contained(entry)).map(|entry| entry.day)
+    });
 
     let (mut released, mut kept) = (Vec::new(), Vec::new());
     for entry in &feed.days {
@@ -103,6 +114,7 @@ pub fn plan(feed: &Feed, rules: &RetentionConfig, now: DateTime<Utc>) -> Plan {
             (_, Some(oldest), _) if day >= oldest => Some(KeepReason::WithinKeep),
             (_, _, Some(oldest)) if day >= oldest => Some(KeepReason::MinComplete),
             (None, _, _) => Some(KeepReason::NothingSettled),
+            _ if oldest_since_dump.is_some_and(|oldest| day >= oldest) => Some(KeepReason::SinceFullDump),
             _ => None,
         };
         match (keep, entry.state) {
@@ -263,7 +275,7 @@ mod tests {
     use super::*;
     use crate::error::class_of;
     use crate::manifest::State::{Final, Provisional};
-    use crate::retention::fixtures::{PART_BYTES, TABLES, day, feed_of, instant, manifest, rules};
+    use crate::retention::fixtures::{PART_BYTES, TABLES, day, feed_of, full_dump, instant, manifest, rules};
 
     const LATER: &str = "2024-06-01T00:00:00Z";
 
@@ -338,6 +350,43 @@ mod tests {
         let feed = feed_of(&[("2024-05-01", Final), ("2024-05-02", Final), ("2031-01-01", Final)]);
         assert_eq!(released(&feed, &rules(2, 0, 48)), [""; 0]);
         assert_eq!(plan(&feed, &rules(2, 0, 48), instant(LATER)).newest_settled, Some(day("2024-05-02")));
+    }
+
+    fn with_dump(feed: Feed, taken_at: &str) -> Feed {
+        let dump = full_dump(&format!("full/{}.dump", feed.full_dumps.len()), taken_at);
+        Feed { full_dumps: [feed.full_dumps, vec![dump]].concat(), ..feed }
+    }
+
+    /// The days of these fixtures were read when they ended.
+    #[test]
+    fn days_that_the_newest_full_dump_does_not_contain_stay() {
+        let feed = with_dump(five_final_days(), "2024-05-03T00:20:00Z");
+        assert_eq!(released(&feed, &rules(1, 0, 48)), ["2024-05-01", "2024-05-02"]);
+        let reasons: Vec<_> = kept(&feed, &rules(1, 0, 48)).into_iter().map(|(_, reason)| reason).collect();
+        use KeepReason::{SinceFullDump, WithinKeep};
+        assert_eq!(reasons, [SinceFullDump, SinceFullDump, WithinKeep]);
+    }
+
+    #[test]
+    fn the_newest_full_dump_decides_whatever_the_order_in_which_they_were_recorded() {
+        let feed = with_dump(with_dump(five_final_days(), "2024-05-05T00:20:00Z"), "2024-05-02T00:20:00Z");
+        assert_eq!(released(&feed, &rules(1, 0, 48)), ["2024-05-01", "2024-05-02", "2024-05-03", "2024-05-04"]);
+    }
+
+    #[test]
+    fn days_after_one_that_the_full_dump_does_not_contain_stay_with_it() {
+        let mut feed = with_dump(five_final_days(), "2024-05-05T12:00:00Z");
+        // It was published again after the dump.
+        feed.days[1].taken.as_mut().expect("a reading").exported_at = instant("2024-05-06T00:00:00Z");
+        assert_eq!(released(&feed, &rules(1, 0, 48)), ["2024-05-01"], "a hole would be behind it");
+    }
+
+    #[test]
+    fn a_full_dump_never_makes_more_days_go() {
+        let feed = with_dump(five_final_days(), "2030-01-01T00:00:00Z");
+        assert_eq!(released(&feed, &rules(3, 0, 48)), released(&five_final_days(), &rules(3, 0, 48)));
+        let provisional = with_dump(feed_of(&[("2024-05-01", Provisional)]), "2030-01-01T00:00:00Z");
+        assert_eq!(released(&provisional, &rules(1, 0, 48)), [""; 0]);
     }
 
     #[test]

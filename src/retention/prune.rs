@@ -15,8 +15,8 @@ use crate::head;
 use crate::layout::Key;
 use crate::manifest::{Manifest, State};
 use crate::retention::plan::{
-    Deletion, Kept, ObjectKind, Plan, ReleaseReason, Released, deletable, deletable_after, forget, let_go, objects_of,
-    plan,
+    Deletion, KeepReason, Kept, ObjectKind, Plan, ReleaseReason, Released, deletable, deletable_after, forget, let_go,
+    objects_of, plan,
 };
 use crate::store::{SharedStore, Store, StoreError};
 
@@ -135,6 +135,9 @@ pub async fn prune(
     let store = store.as_ref();
     let seen = head::read_existing(store).await?;
     let mut planned = plan(&seen, rules, now);
+    if !planned.released.is_empty() {
+        check_newest_dump(store, &seen).await?;
+    }
     let stands = match mode {
         _ if planned.released.is_empty() => seen,
         Mode::DryRun => let_go(&seen, &planned.released, now),
@@ -157,6 +160,24 @@ pub async fn prune(
             .context("objects were deleted, but cannot record that in feed.json")?;
     }
     Ok(report)
+}
+
+/// Days leave the feed because the newest full dump has them: it must be there.
+///
+/// # Errors
+/// Class Integrity when it is not; the store's.
+async fn check_newest_dump(store: &dyn Store, feed: &Feed) -> anyhow::Result<()> {
+    let Some(dump) = feed.newest_full_dump() else { return Ok(()) };
+    let found = store.size(&dump.key).await.context("cannot look at the newest full dump")?;
+    if found == Some(dump.bytes) {
+        return Ok(());
+    }
+    let problem =
+        found.map_or("is not in the store".to_owned(), |bytes| format!("has {bytes} bytes instead of {}", dump.bytes));
+    Err(Failure::new(Class::Integrity, format!("the newest full dump, {}, {problem}", dump.key))
+        .meaning("no day was let go of: replicas would have nothing to begin with")
+        .next("put a new full dump, then prune again")
+        .into())
 }
 
 /// Deletes day by day (in [`Mode::Apply`]), reports it, and returns the manifests of the revisions that are gone.
@@ -350,6 +371,9 @@ impl PruneReport {
             (Some(first), _) => {
                 let verb = self.mode.verb("released", "would release");
                 format!("{verb} {}; {}", counted(self.released.len(), "day"), deleted_after(first.deleted_after))
+            }
+            (None, Some(_)) if self.kept.iter().any(|kept| kept.reason == KeepReason::SinceFullDump) => {
+                format!("nothing to release: {kept}, within retention or not in the newest full dump")
             }
             (None, Some(_)) => format!("nothing to release: {kept}, all within retention"),
             (None, None) => format!("nothing to release: {kept}, none of them final and ended"),

@@ -4,19 +4,25 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use rand::RngExt;
+use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
+use tokio_util::sync::CancellationToken;
 
 use super::LevelReport;
 use crate::catchup::fetch::Rows;
 use crate::codec::{Decoder, RowFormat};
 use crate::error::{Class, Failure};
+use crate::feed::FullDump;
 use crate::layout::Key;
 use crate::manifest::{Frame, Manifest, Slice};
+use crate::pg::PgError;
 use crate::progress::Progress;
 use crate::store::SharedStore;
 
+/// How much of a full dump is read at once.
+const DUMP_READ_BYTES: u64 = 8 << 20;
 /// Frames of a sample that are read at the same time,
 const READ: usize = 4;
 /// unless they come to more bytes than that, stored and raw together; a frame that is larger is read alone.
@@ -74,6 +80,42 @@ pub(super) async fn check(
         }
     }
     Ok(())
+}
+
+/// Reads a full dump, as large as it was published, and holds it against its checksum.
+///
+/// # Errors
+/// Class Integrity when it is another; the store's.
+pub(super) async fn check_dump(
+    store: &SharedStore,
+    dump: &FullDump,
+    report: &mut LevelReport,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> anyhow::Result<()> {
+    let (mut offset, mut hasher) = (0, Sha256::new());
+    while offset < dump.bytes {
+        if cancel.is_cancelled() {
+            return Err(PgError::Cancelled.into());
+        }
+        let length = DUMP_READ_BYTES.min(dump.bytes - offset);
+        let bytes = store.read_range(&dump.key, offset, length).await?;
+        hasher = spawn_blocking(move || {
+            hasher.update(&bytes);
+            hasher
+        })
+        .await?;
+        progress.add_bytes(length);
+        offset += length;
+    }
+    report.objects += 1;
+    report.bytes += dump.bytes;
+    let sha256 = hex::encode(hasher.finalize());
+    if sha256 == dump.sha256 {
+        return Ok(());
+    }
+    let what = format!("{} has sha256 {sha256}, feed.json says {}", dump.key, dump.sha256);
+    Err(Failure::new(Class::Integrity, what).into())
 }
 
 async fn read_whole(store: &SharedStore, slice: &Slice, progress: &Progress) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::LevelReport;
 use crate::error::{Class, Failure};
-use crate::feed::DayEntry;
+use crate::feed::{DayEntry, FullDump};
 use crate::layout::{Key, sums_beside};
 use crate::manifest::{self, Manifest};
 use crate::store::{SharedStore, StoreError};
@@ -43,6 +43,18 @@ pub(super) async fn check(
     }
     report.slices += manifest.slices.len() as u64;
     report.rows += manifest.rows();
+    Ok(())
+}
+
+/// Is a full dump there, as large as it was?
+///
+/// # Errors
+/// Class Integrity when it is not; the store's.
+pub(super) async fn check_dump(store: &SharedStore, dump: &FullDump, report: &mut LevelReport) -> anyhow::Result<()> {
+    report.objects += 1;
+    let found = store.size(&dump.key).await?;
+    judge_size(&dump.key, dump.bytes, found)?;
+    report.bytes += dump.bytes;
     Ok(())
 }
 

@@ -5,13 +5,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Judgement, judge};
 use crate::codec::RowFormat;
-use crate::config::{Config, TableConfig};
+use crate::config::{Config, Detect, TableConfig};
 use crate::day::Zone;
-use crate::error::{Class, Failure};
-use crate::export::settle;
 use crate::export::snapshot::Snapshot;
+use crate::export::{plan, settle};
 use crate::feed::Feed;
-use crate::manifest::{Column, Manifest, Slice, SliceKind};
+use crate::manifest::{Column, Manifest, Slice, SliceKind, State};
 use crate::pg::{Endpoint, PgError, Session, pooler};
 use crate::table::SourceTable;
 use crate::tally::tally;
@@ -25,7 +24,7 @@ pub(super) struct Reader {
 
 impl Reader {
     /// # Errors
-    /// Class Usage for another system than the feed was read from; otherwise the server's.
+    /// Class Integrity for another system than the feed was read from, or an older timeline of it; the server's.
     pub(super) async fn open(
         config: &Config,
         feed: &Feed,
@@ -37,18 +36,7 @@ impl Reader {
             Ok(settle::source_facts(&*endpoint.client().await?).await?)
         };
         let facts = unless_ended(cancel, asking).await?;
-        let known = feed.source.as_ref().filter(|known| known.system_identifier != facts.identity.system_identifier);
-        if let Some(known) = known {
-            return Err(Failure::new(
-                Class::Usage,
-                format!(
-                    "the source is another system ({}) than the feed was read from ({})",
-                    facts.identity.system_identifier, known.system_identifier
-                ),
-            )
-            .next("check source.url; after a move by dump and restore export once with --new-source")
-            .into());
-        }
+        plan::check_source(feed, &facts.identity).map_err(|refusal| refusal.meaning("nothing was compared"))?;
         Ok(Reader { endpoint, tables: config.tables.clone(), zone: config.timezone })
     }
 
@@ -64,7 +52,7 @@ impl Reader {
         let work = Box::pin(async {
             let client = self.endpoint.own_client().await?;
             let facts = settle::source_facts(&client).await?;
-            let snapshot = Snapshot::take(&client, &self.tables, &facts).await?;
+            let snapshot = Snapshot::take(&client, &self.tables, Detect::Off, &facts).await?;
             if facts.standby.is_some() && snapshot.taken.saw_less_than(&manifest.taken) {
                 let why = "the standby has not come as far as the source had when the day was read";
                 return Ok(manifest.slices.iter().map(|_| Judgement::NotCompared(why.into())).collect());
@@ -113,6 +101,9 @@ fn compare_slice(
     let own = tables.iter().find(|table| table.is(&slice.schema, &slice.table));
     let newer = own.and_then(|table| table.columns.iter().find(|column| !is_carried(column)));
     Ok(match (judgement, newer) {
+        (Judgement::Differs(_), _) if manifest.state == State::Provisional => Judgement::NotCompared(
+            "the day is provisional, and the source has other rows by now: the next export looks at it again".into(),
+        ),
         (Judgement::Differs(_), _) if slice.kind != SliceKind::Time => Judgement::ChangedSince,
         (Judgement::Equal, Some(column)) => {
             Judgement::EqualBut(format!("without its column {:?}, which the day does not carry", column.name))

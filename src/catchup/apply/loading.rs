@@ -5,14 +5,16 @@ use anyhow::Context;
 use super::{Absent, Applier, Doubts, Way, Work};
 use crate::catchup::conflict::{is_unique_violation, not_as_published};
 use crate::catchup::matching::OtherColumns;
-use crate::catchup::merge::{self, Ranks, Stage};
+use crate::catchup::merge::{self, Stage};
 use crate::manifest::SliceFormat;
 
 impl Work<'_> {
     /// PostgreSQL looks up how to receive every column of the table that binary rows are copied into, also of those that
-    /// the rows do not have, and refuses when a type cannot be received. A stage has no other columns.
+    /// the rows do not have, and refuses when a type cannot be received. A stage has no other columns, and takes those
+    /// that the table does not have.
     fn needs_a_stage(&self) -> bool {
-        self.slice.format == SliceFormat::Binary && self.target.other_columns != OtherColumns::None
+        let is_partial = self.slice.format == SliceFormat::Binary && self.target.other_columns != OtherColumns::None;
+        is_partial || !self.target.left_out.is_empty()
     }
 }
 
@@ -71,9 +73,9 @@ impl Applier {
 
     /// A stage with the rows of a slice.
     fn staged<'a>(&mut self, item: &Work<'a>, number: usize) -> anyhow::Result<Stage<'a>> {
-        let stage = Stage::new(item.target, number, Ranks::One);
+        let stage = Stage::new(vec![item.target], number);
         self.session.run(&stage.create())?;
-        self.copy(&stage.copy(item.slice.format), item)?;
+        self.copy(&stage.copy(0, item.slice.format), item)?;
         Ok(stage)
     }
 }

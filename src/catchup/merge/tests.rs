@@ -1,4 +1,4 @@
-use super::super::matching::{Absence, OtherColumns};
+use super::super::matching::{Absence, LeftOut, OtherColumns};
 use super::*;
 
 fn target(columns: &[&str], key: &[&str]) -> Target {
@@ -8,6 +8,10 @@ fn target(columns: &[&str], key: &[&str]) -> Target {
         name: "public.t".into(),
         oid: 5,
         columns: names(columns),
+        left_out: Vec::new(),
+        stored: names(columns),
+        natural: Vec::new(),
+        other_names_of_time: Vec::new(),
         key: key.iter().map(|name| KeyColumn::plain(name)).collect(),
         fixed: Vec::new(),
         time: None,
@@ -23,7 +27,7 @@ fn windows(windows: &[&str]) -> Vec<String> {
 #[test]
 fn a_stage_has_the_targets_columns_and_a_rank_and_goes_with_its_transaction() {
     let target = target(&["id", "at"], &["id"]);
-    let stage = Stage::new(&target, 3, Ranks::Several);
+    let stage = Stage::new(vec![&target, &target, &target], 3);
     assert_eq!(
         stage.create(),
         "create temporary table \"pgslice_stage_3\" on commit drop as \
@@ -33,7 +37,7 @@ fn a_stage_has_the_targets_columns_and_a_rank_and_goes_with_its_transaction() {
         stage.rank(2).as_deref(),
         Some("alter table pg_temp.\"pgslice_stage_3\" alter column \"pgslice~rank\" set default 2")
     );
-    assert_eq!(stage.copy(SliceFormat::Text), "copy pg_temp.\"pgslice_stage_3\" (\"id\", \"at\") from stdin");
+    assert_eq!(stage.copy(0, SliceFormat::Text), "copy pg_temp.\"pgslice_stage_3\" (\"id\", \"at\") from stdin");
     assert_eq!(stage.drop(), "drop table pg_temp.\"pgslice_stage_3\"");
 }
 
@@ -41,7 +45,7 @@ fn a_stage_has_the_targets_columns_and_a_rank_and_goes_with_its_transaction() {
 fn of_rows_with_one_key_the_one_with_the_highest_rank_stays() {
     let target = target(&["a", "b", "c"], &["b", "a"]);
     assert_eq!(
-        Stage::new(&target, 0, Ranks::Several).settle(),
+        Stage::new(vec![&target, &target], 0).settle(),
         "delete from pg_temp.\"pgslice_stage_0\" as older using pg_temp.\"pgslice_stage_0\" as newer \
          where older.\"b\" = newer.\"b\" and older.\"a\" = newer.\"a\" \
          and older.\"pgslice~rank\" < newer.\"pgslice~rank\"; analyze pg_temp.\"pgslice_stage_0\""
@@ -52,7 +56,7 @@ fn of_rows_with_one_key_the_one_with_the_highest_rank_stays() {
 fn only_rows_within_the_windows_are_deleted_for_being_absent() {
     let target = target(&["id", "at"], &["id"]);
     assert_eq!(
-        Stage::new(&target, 0, Ranks::Several).delete_absent(&windows(&["present.x or present.y", "present.z"])),
+        Stage::new(vec![&target, &target], 0).delete_absent(&windows(&["present.x or present.y", "present.z"])),
         "delete from \"public\".\"t\" as present where ((present.x or present.y) or (present.z)) \
          and not exists (select from pg_temp.\"pgslice_stage_0\" as staged where present.\"id\" = staged.\"id\")"
     );
@@ -61,7 +65,7 @@ fn only_rows_within_the_windows_are_deleted_for_being_absent() {
 #[test]
 fn an_update_writes_what_differs_and_nothing_else() {
     let target = target(&["id", "a", "b"], &["id"]);
-    let stage = Stage::new(&target, 0, Ranks::Several);
+    let stage = Stage::new(vec![&target, &target], 0);
     let differ = "present.\"id\" = staged.\"id\" \
                   and row(present.\"a\", present.\"b\")::pg_catalog.record operator(pg_catalog.*<>) \
                   row(staged.\"a\", staged.\"b\")::pg_catalog.record";
@@ -73,32 +77,32 @@ fn an_update_writes_what_differs_and_nothing_else() {
              from \"public\".\"t\" as present, pg_temp.\"pgslice_stage_0\" as staged where {differ})::text"
         )
     };
-    assert_eq!(stage.update_changed(None), Some(counted(differ)));
-    assert_eq!(stage.update_changed(Some("w")), Some(counted(&format!("{differ} and (w)"))));
+    assert_eq!(stage.update_changed(None), [counted(differ)]);
+    assert_eq!(stage.update_changed(Some("w")), [counted(&format!("{differ} and (w)"))]);
 }
 
 #[test]
 fn a_table_that_is_all_key_is_never_updated() {
     let target = target(&["a", "b"], &["b", "a"]);
-    assert_eq!(Stage::new(&target, 0, Ranks::Several).update_changed(None), None);
+    assert_eq!(Stage::new(vec![&target, &target], 0).update_changed(None), Vec::<String>::new());
 }
 
 #[test]
 fn columns_that_an_update_cannot_change_are_not_in_it() {
     let mut target = target(&["name", "number", "note"], &["name"]);
     target.fixed = vec!["number".into()];
-    let update = Stage::new(&target, 0, Ranks::Several).update_changed(None).expect("the note can change");
+    let update = Stage::new(vec![&target, &target], 0).update_changed(None).remove(0);
     assert!(update.contains("set \"note\" = staged.\"note\" from"), "{update}");
     assert!(!update.contains("number"), "{update}");
     target.fixed.push("note".into());
-    assert_eq!(Stage::new(&target, 0, Ranks::Several).update_changed(None), None);
+    assert_eq!(Stage::new(vec![&target, &target], 0).update_changed(None), Vec::<String>::new());
 }
 
 #[test]
 fn new_rows_bring_their_identities_with_them() {
     let target = target(&["id", "at"], &["id"]);
     assert_eq!(
-        Stage::new(&target, 0, Ranks::Several).insert_new(),
+        Stage::new(vec![&target, &target], 0).insert_new().concat(),
         "insert into \"public\".\"t\" (\"id\", \"at\") overriding system value \
          select staged.\"id\", staged.\"at\" from pg_temp.\"pgslice_stage_0\" as staged \
          where not exists (select from \"public\".\"t\" as present where present.\"id\" = staged.\"id\")"
@@ -140,13 +144,13 @@ fn a_sequence_is_moved_past_the_loaded_values_in_its_own_direction_only() {
 #[test]
 fn hostile_column_names_stay_names() {
     let target = target(&["id", "x\"; drop table users; --"], &["id"]);
-    let stage = Stage::new(&target, 0, Ranks::Several);
+    let stage = Stage::new(vec![&target, &target], 0);
     let quoted = "\"x\"\"; drop table users; --\"";
     for sql in [
         stage.create(),
-        stage.copy(SliceFormat::Text),
-        stage.insert_new(),
-        stage.update_changed(None).expect("a value"),
+        stage.copy(0, SliceFormat::Text),
+        stage.insert_new().concat(),
+        stage.update_changed(None).concat(),
         copy_into(&target, SliceFormat::Csv),
     ] {
         assert!(sql.contains(quoted), "{sql}");
@@ -160,8 +164,8 @@ fn a_key_is_compared_as_its_index_does_and_written_where_equal_values_can_differ
     target.key[0].equals = "operator(\"ext\".=)".into();
     target.key[0].collation = Some("\"public\".\"ci\"".into());
     target.key[0].equality = Equality::Loose;
-    let stage = Stage::new(&target, 0, Ranks::Several);
-    let update = stage.update_changed(None).expect("a name and a note can change");
+    let stage = Stage::new(vec![&target, &target], 0);
+    let update = stage.update_changed(None).remove(0);
     for part in [
         "set \"name\" = staged.\"name\", \"note\" = staged.\"note\" from",
         "where present.\"name\" collate \"public\".\"ci\" operator(\"ext\".=) staged.\"name\" and present.\"id\" = staged.\"id\" and row(",
@@ -170,18 +174,80 @@ fn a_key_is_compared_as_its_index_does_and_written_where_equal_values_can_differ
         assert!(update.contains(part), "{part} in {update}");
     }
     assert!(
-        stage.insert_new().contains("present.\"name\" collate \"public\".\"ci\" operator(\"ext\".=) staged.\"name\"")
+        stage.insert_new()[0]
+            .contains("present.\"name\" collate \"public\".\"ci\" operator(\"ext\".=) staged.\"name\"")
     );
 }
 
 #[test]
 fn the_stage_of_one_slice_has_no_column_of_its_own() {
     let target = target(&["id", "at"], &["id"]);
-    let stage = Stage::new(&target, 0, Ranks::One);
+    let stage = Stage::new(vec![&target], 0);
     assert_eq!(stage.rank(0), None);
     assert_eq!(stage.settle(), "analyze pg_temp.\"pgslice_stage_0\"");
     assert_eq!(stage.within_or_from(&windows(&["w"]), 1), "false or ((w))");
     for sql in [stage.create(), stage.count(0)] {
         assert!(!sql.contains("rank"), "{sql}");
     }
+}
+
+#[test]
+fn slices_that_write_other_columns_write_those_only() {
+    let (narrow, wide) = (target(&["id", "a"], &["id"]), target(&["id", "a", "b"], &["id"]));
+    let stage = Stage::new(vec![&narrow, &wide, &narrow], 0);
+    assert!(stage.create().contains("select \"id\", \"a\", \"b\", 0::integer as \"pgslice~rank\" from"));
+    assert!(stage.copy(0, SliceFormat::Text).contains("(\"id\", \"a\") from"));
+    assert!(stage.copy(1, SliceFormat::Text).contains("(\"id\", \"a\", \"b\") from"));
+    let (updates, inserts) = (stage.update_changed(None), stage.insert_new());
+    assert!(updates[0].contains("set \"a\" = staged.\"a\" from"), "{updates:?}");
+    assert!(updates[0].contains(" and staged.\"pgslice~rank\" in (0, 2) returning"), "{updates:?}");
+    assert!(updates[1].contains("set \"a\" = staged.\"a\", \"b\" = staged.\"b\" from"), "{updates:?}");
+    assert!(updates[1].contains(" and staged.\"pgslice~rank\" in (1) returning"), "{updates:?}");
+    assert!(inserts[0].ends_with(" and staged.\"pgslice~rank\" in (0, 2)"), "{inserts:?}");
+    assert!(inserts[1].ends_with(" and staged.\"pgslice~rank\" in (1)"), "{inserts:?}");
+}
+
+#[test]
+fn a_column_that_the_table_lacks_is_received_and_goes_no_further() {
+    let mut target = target(&["id", "at"], &["id"]);
+    target.left_out = vec![LeftOut { place: 1, name: "gone\"".into() }];
+    let stage = Stage::new(vec![&target], 0);
+    assert!(stage.create().contains(", null::pg_catalog.text as \"pgslice~left_out_text_0\""), "{}", stage.create());
+    for (format, kind) in [(SliceFormat::Text, "text"), (SliceFormat::Csv, "text"), (SliceFormat::Binary, "bytes")] {
+        let names = format!("(\"id\", \"pgslice~left_out_{kind}_0\", \"at\") from");
+        assert!(stage.copy(0, format).contains(&names), "{}", stage.copy(0, format));
+    }
+    assert!(!stage.insert_all().contains("left_out") && !stage.update_changed(None).concat().contains("left_out"));
+    assert_eq!(stage.width(), 4);
+}
+
+#[test]
+fn rows_give_way_in_one_statement_and_keep_what_the_slices_do_not_carry() {
+    let mut target = target(&["id", "name"], &["id"]);
+    target.natural = vec![KeyColumn::plain("name")];
+    target.stored = vec!["id".into(), "name".into(), "own".into()];
+    let stage = Stage::new(vec![&target], 7);
+    let rivals = "present.\"name\" = staged.\"name\" and not (present.\"id\" = staged.\"id\")";
+    assert!(stage.create_leaving().ends_with(&format!("where {rivals})")), "{}", stage.create_leaving());
+    assert_eq!(
+        stage.replace_leaving(),
+        "with gone as (delete from \"public\".\"t\" as present using pg_temp.\"pgslice_leaving_7\" as leaving \
+         where present.\"id\" = leaving.\"id\" returning 1), \
+         back_0 as (insert into \"public\".\"t\" (\"id\", \"name\", \"own\") overriding system value \
+         select staged.\"id\", staged.\"name\", leaving.\"own\" from pg_temp.\"pgslice_stage_7\" as staged \
+         join pg_temp.\"pgslice_leaving_7\" as leaving on staged.\"id\" = leaving.\"id\" \
+         where (select pg_catalog.count(*) from gone) >= 0 returning 1) \
+         select (select pg_catalog.count(*) from gone)::text"
+    );
+}
+
+#[test]
+fn of_slices_with_a_natural_key_in_common_the_newest_has_it() {
+    let mut target = target(&["id", "name"], &["id"]);
+    target.natural = vec![KeyColumn::plain("name")];
+    let settle = Stage::new(vec![&target, &target], 0).settle();
+    assert!(settle.contains("older.\"name\" = newer.\"name\" and not (older.\"id\" = newer.\"id\")"), "{settle}");
+    let without = Target { natural: Vec::new(), ..target.clone() };
+    let stage = Stage::new(vec![&target, &without], 0);
+    assert!(stage.natural().is_empty(), "a slice without the columns cannot tell");
 }

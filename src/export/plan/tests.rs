@@ -291,6 +291,7 @@ mod decisions {
             type_name: "text".into(),
             typmod: -1,
             nullable: true,
+            made_of: crate::manifest::MadeOf::default(),
         };
         let harms: [(&str, Comparison, Harm<'_>); 8] = [
             ("digest", Comparison::Different, &|slice| slice.rows_digest.add(b"x")),

@@ -37,7 +37,8 @@ async fn a_write_that_was_not_waited_for_is_never_published() {
     let mut upload = store.upload(&key("part")).await.expect("started");
     upload.write("first".into()).await.expect("written");
     {
-        let mut abandoned = upload.write("second".into());
+        // Large enough to be under way still when it is looked at.
+        let mut abandoned = upload.write(vec![2; 64 << 20].into());
         let waker = &mut std::task::Context::from_waker(std::task::Waker::noop());
         assert!(abandoned.as_mut().poll(waker).is_pending());
     }

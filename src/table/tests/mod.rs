@@ -11,6 +11,7 @@ mod time_columns;
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::config::Expectation;
 use crate::manifest::SliceFormat;
 use crate::pg::catalog::KeyColumn;
 use crate::retention::fixtures::{day, instant};
@@ -24,8 +25,11 @@ fn column(name: &str, type_name: &str) -> CatalogColumn {
             type_name: type_name.into(),
             typmod: -1,
             nullable: false,
+            made_of: crate::manifest::MadeOf::default(),
         },
         generated: false,
+        type_text: type_name.to_owned(),
+        ground: None,
         identity_always: false,
         has_default: false,
     }
@@ -45,6 +49,7 @@ fn relation(name: &str, columns: Vec<CatalogColumn>, keys: &[&[&str]]) -> Relati
         child_schemas: Vec::new(),
         columns,
         keys: keys.iter().map(|columns| key(columns)).collect(),
+        unique_indexes: Vec::new(),
         own_equality: BTreeMap::new(),
     }
 }
@@ -65,6 +70,10 @@ fn config(name: &str, rows: RowsRule) -> TableConfig {
         format: SliceFormat::Text,
         relation: RelationKind::Table,
         inheritance: Inheritance::Unstated,
+        detect: None,
+        expectation: Expectation::default(),
+        rename: BTreeMap::new(),
+        natural_key: Vec::new(),
     }
 }
 

@@ -19,7 +19,7 @@ fn a_whole_table_is_selected_whole() {
     assert_eq!(select(&table, &[]), "select \"id\" from only \"public\".\"users\"");
     let window = Zone::UTC.window(day("2024-05-01"));
     assert_eq!(table.bounds(Zone::UTC, day("2024-05-01"), window), None);
-    assert_eq!(table.select_extent(&[], Zone::UTC, day("2024-05-01"), window), None);
+    assert_eq!(table.extent_expressions(), None);
     assert_eq!(table.select_outside_time(), None);
 }
 
@@ -65,13 +65,12 @@ fn rows_outside_time_are_counted_where_there_can_be_any() {
 fn the_extent_is_taken_over_the_same_rows() {
     let table = resolved(messages());
     let window = Zone::UTC.window(day("2024-05-01"));
+    let extent = table.extent_expressions().expect("a time table");
     assert_eq!(
-        table.select_extent(&[], Zone::UTC, day("2024-05-01"), window).as_deref(),
-        Some(
-            "select min(\"at\")::text, max(\"at\")::text from only \"public\".\"messages\" \
-             where \"at\" >= '2024-05-01 00:00:00+00'::pg_catalog.timestamptz \
-             and \"at\" < '2024-05-02 00:00:00+00'::pg_catalog.timestamptz"
-        )
+        table.select_expressions(&extent, &[], Zone::UTC, day("2024-05-01"), window),
+        "select min(\"at\")::text, max(\"at\")::text from only \"public\".\"messages\" \
+         where \"at\" >= '2024-05-01 00:00:00+00'::pg_catalog.timestamptz \
+         and \"at\" < '2024-05-02 00:00:00+00'::pg_catalog.timestamptz"
     );
 }
 
