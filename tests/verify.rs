@@ -267,9 +267,8 @@ fn reference_rows_that_changed_since_are_told_apart() {
 fn a_full_dump_that_is_gone_or_altered_is_found_and_no_day_is_let_go_of() {
     let mut pair = caught_up();
     pair.configure(&format!("[retention]\nmin-complete = 1\n{NOTES_TABLE}"));
-    pair.scene
-        .pgslice(&["put", "full/x.dump", "--full", "--taken-at", "2024-06-01T00:00:00Z", "--", "/bin/echo", "rows"])
-        .exits(0);
+    let now = chrono::Utc::now().to_rfc3339();
+    pair.scene.pgslice(&["put", "full/x.dump", "--full", "--taken-at", &now, "--", "/bin/echo", "rows"]).exits(0);
     report(&pair, &["--read-data"], 0);
     pair.place().write("full/x.dump", b"ROWS\n");
     report(&pair, &[], 0);

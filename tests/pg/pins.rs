@@ -4,7 +4,7 @@ use super::{copy, endpoint, session};
 use crate::cluster::{Database, source};
 
 /// Setting, a hostile default, and what a session has.
-const PINS: [(&str, &str, &str); 23] = [
+const PINS: [(&str, &str, &str); 24] = [
     ("statement_timeout", "50ms", "0"),
     ("idle_in_transaction_session_timeout", "1ms", "0"),
     ("idle_session_timeout", "2s", "0"),
@@ -24,6 +24,7 @@ const PINS: [(&str, &str, &str); 23] = [
     ("search_path", "hostile", "\"\""),
     ("row_security", "on", "off"),
     ("synchronize_seqscans", "on", "off"),
+    ("jit", "on", "off"),
     ("default_transaction_isolation", "serializable", "read committed"),
     ("default_transaction_deferrable", "on", "off"),
     ("client_min_messages", "debug1", "error"),
