@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: build demo test test-histories test-matrix test-midnight test-providers lint mutants clean tools
+.PHONY: bench build demo test test-histories test-matrix test-midnight test-providers lint mutants clean tools
 
 build: tools
 	cargo build --release
@@ -46,6 +46,15 @@ test-midnight: tools
 DUMP_HISTORIES ?= 1000
 test-histories: tools
 	DUMP_HISTORIES=$(DUMP_HISTORIES) cargo test --test services full_dump_histories:: -- --nocapture
+
+# pgslice and its peers side by side, into docs/performance.md: half an hour on two quiet cores, and see
+# benches/README.md. Some groups: make bench ONLY="export load"; a short form, which only tries the harness:
+# make bench SCALE=0.01 ROUNDS=1
+bench: tools
+	@scripts/install-bench
+	cargo build --release --bins --example strict-s3
+	@ROUNDS=$(ROUNDS) SCALE=$(SCALE) ONLY="$(ONLY)" MEMORY=$(MEMORY) ARCHIVE="$(ARCHIVE)" benches/run.py \
+	    $(or $(CARGO_TARGET_DIR),target)/release/pgslice $(or $(CARGO_TARGET_DIR),target)/release/examples/strict-s3
 
 lint: tools
 	cargo fmt --check

@@ -107,11 +107,13 @@ CROSS JOIN LATERAL (
 
 INSERT INTO users (name)
 SELECT DISTINCT name FROM mention
-WHERE kind = 'user' AND NOT EXISTS (SELECT FROM users WHERE users.name = mention.name) ORDER BY name;
+WHERE kind = 'user' AND NOT EXISTS (SELECT FROM users WHERE users.name = mention.name) ORDER BY name
+ON CONFLICT (name) DO NOTHING; -- another day may be filled at the same time
 
 INSERT INTO packages (name)
 SELECT DISTINCT name FROM mention
-WHERE kind = 'package' AND NOT EXISTS (SELECT FROM packages WHERE packages.name = mention.name) ORDER BY name;
+WHERE kind = 'package' AND NOT EXISTS (SELECT FROM packages WHERE packages.name = mention.name) ORDER BY name
+ON CONFLICT (name) DO NOTHING;
 
 INSERT INTO users_messages (user_id, msg_id, msg_timestamp)
 SELECT users.id, mention.id, at FROM mention JOIN users ON users.name = mention.name WHERE kind = 'user';

@@ -39,8 +39,11 @@ create table if not exists pgslice.feed (
     feed_id text not null,
     sequence bigint not null,
     published_at timestamptz,
-    caught_up_at timestamptz
+    caught_up_at timestamptz,
+    settled text
 );
 comment on table pgslice.feed is 'The newest head of each feed that was seen.';
 comment on column pgslice.feed.published_at is 'Of the head of the last catchup that left nothing pending.';
 comment on column pgslice.feed.caught_up_at is 'When that catchup ended.';
+comment on column pgslice.feed.settled is
+    'What the next catchup is spared a look by: the head''s version, and a fingerprint of what that catchup rested on, as JSON; null while something may be pending.';

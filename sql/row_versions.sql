@@ -9,7 +9,11 @@ with recursive tree (root, oid) as (
 )
 select
     t.root as relation,
-    bool_and(c.relkind = 'p' or (c.relkind in ('r', 'm') and coalesce(m.amname = 'heap', false))) as has_versions,
+    array_agg(c.oid order by c.oid) as members,
+    bool_and(c.relkind = 'p' or (c.relkind in ('r', 'm') and coalesce(m.amname = 'heap', false))) as in_heaps,
+    -- On disk, with what is stored out of line; unknown before the first VACUUM or ANALYZE.
+    (sum(case when c.reltuples > 0 then pg_catalog.pg_table_size(c.oid) end)
+        / nullif(sum(case when c.reltuples > 0 then c.reltuples end), 0))::bigint as row_bytes,
     (
         select string_agg(a.attname || ' ' || a.attnum, ',' order by a.attnum)
         from pg_catalog.pg_attribute a

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Days, MappedLocalTime, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, Datelike, Days, MappedLocalTime, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,6 @@ impl Day {
     /// # Errors
     /// When the year is not between 1 and 9999.
     pub fn new(date: NaiveDate) -> Result<Self, NotADay> {
-        use chrono::Datelike;
         if (1..=9999).contains(&date.year()) { Ok(Day(date)) } else { Err(NotADay(date.to_string())) }
     }
 
@@ -86,7 +85,8 @@ const LAST: NaiveDate = match NaiveDate::from_ymd_opt(9999, 12, 31) {
 
 impl fmt::Display for Day {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.format("%Y-%m-%d"))
+        // By hand: heads of many years are full of days.
+        write!(f, "{:04}-{:02}-{:02}", self.0.year(), self.0.month(), self.0.day())
     }
 }
 
@@ -103,7 +103,10 @@ impl FromStr for Day {
         if !shape {
             return Err(refused());
         }
-        NaiveDate::parse_from_str(text, "%Y-%m-%d").map_err(|_| refused()).and_then(Day::new)
+        let (Ok(year), Ok(month), Ok(day)) = (text[..4].parse(), text[5..7].parse(), text[8..].parse()) else {
+            return Err(refused());
+        };
+        NaiveDate::from_ymd_opt(year, month, day).ok_or_else(refused).and_then(Day::new)
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::day::{Day, Window};
 use crate::layout::Key;
-use crate::manifest::{DocumentError, Manifest, State, Taken, parse_versioned};
+use crate::manifest::{DocumentError, Manifest, State, Taken, Versioned, parse_versioned};
 
 pub mod full_dump;
 
@@ -152,6 +152,12 @@ pub struct Retired {
     /// When its objects were deleted; absent while they are there.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub deleted_at: Option<DateTime<Utc>>,
+}
+
+impl Versioned for Feed {
+    fn format(&self) -> u32 {
+        self.format
+    }
 }
 
 impl Feed {

@@ -11,7 +11,7 @@ use crate::feed::{self, DayEntry, Feed, ManifestRef, Pulse};
 use crate::layout::Key;
 use crate::manifest::{self, DocumentError, Manifest};
 use crate::page;
-use crate::store::{Store, StoreError, Swap, Version};
+use crate::store::{Reading, Store, StoreError, Swap, Validator, Version};
 
 /// How often a change is tried against a head that others keep changing, or a store that loses answers.
 const ATTEMPTS: u32 = 12;
@@ -45,13 +45,33 @@ pub async fn read(store: &dyn Store) -> anyhow::Result<Option<(Feed, Version)>> 
 /// # Errors
 /// As [`read`]; a store without a feed is class Usage.
 pub async fn read_existing(store: &dyn Store) -> anyhow::Result<Feed> {
-    match read(store).await? {
-        Some((feed, _)) => Ok(feed),
-        None => Err(Failure::new(Class::Usage, format!("{} holds no feed.json", store.url()))
-            .meaning("nothing is published there yet, or the url is not the feed's")
-            .next("check store.url; the first `pgslice export` creates the feed")
-            .into()),
+    read(store).await?.map(|(feed, _)| feed).ok_or_else(|| no_feed(store))
+}
+
+/// The head, which must be there, and what to ask by the next time; `None` when it still is the one that was `seen`.
+///
+/// # Errors
+/// As [`read_existing`].
+pub async fn read_if_changed(
+    store: &dyn Store,
+    seen: Option<&Validator>,
+) -> anyhow::Result<Option<(Feed, Option<Validator>)>> {
+    let key = Key::feed();
+    match store.read_if_changed(&key, feed::MAX_BYTES, seen).await.context("cannot read the feed's head")? {
+        Reading::Unchanged => Ok(None),
+        Reading::Absent => Err(no_feed(store)),
+        Reading::Content(bytes, validator) => {
+            let feed = Feed::parse(&bytes).map_err(|error| unreadable(&store.object_url(&key), &error))?;
+            Ok(Some((feed, validator)))
+        }
     }
+}
+
+fn no_feed(store: &dyn Store) -> anyhow::Error {
+    Failure::new(Class::Usage, format!("{} holds no feed.json", store.url()))
+        .meaning("nothing is published there yet, or the url is not the feed's")
+        .next("check store.url; the first `pgslice export` creates the feed")
+        .into()
 }
 
 /// Creates the feed if there is none, and returns the head that stands.

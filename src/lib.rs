@@ -13,6 +13,7 @@
 //! [`store`]; those on [`feed`], [`manifest`], [`layout`]; those on [`day`]. `pg` and `store` know nothing of each
 //! other. The pure modules get `now` passed in: no I/O, no clock, no async.
 
+mod ahead;
 pub mod catchup;
 pub mod check;
 pub mod cli;

@@ -212,7 +212,7 @@ async fn run_status(config: &Config, global: &Global, interrupt: &Interrupt) -> 
 
 async fn run_ls(config: &Config, args: &LsArgs, global: &Global, interrupt: &Interrupt) -> anyhow::Result<()> {
     let store = open_store(config, Access::ReadOnly, interrupt).await?;
-    let listing = status::list(&*store).await?;
+    let listing = status::list(&store).await?;
     let lines = if args.urls { listing.urls() } else { listing.lines() };
     report::print(global, &listing, &lines)
 }

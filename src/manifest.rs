@@ -68,6 +68,16 @@ impl Taken {
 }
 
 impl Taken {
+    /// The oldest transaction that was running, if any was; the next one if none was. All before it had ended.
+    pub fn oldest_running(&self) -> Option<u64> {
+        horizon(self).map(|(_, xmin, ..)| xmin)
+    }
+
+    /// The first transaction that had not begun.
+    pub fn next_transaction(&self) -> Option<u64> {
+        horizon(self).map(|(xmax, ..)| xmax)
+    }
+
     /// Had fewer transactions ended when this was read than when `other` was? Never across systems or timelines. The
     /// newest transaction does not tell alone, as an older one may have ended last; the position in the log does. The
     /// list of those still running is not looked at: a standby has none.
@@ -257,11 +267,11 @@ pub struct Slice {
 pub struct Detected {
     /// Rows.
     pub rows: u64,
-    /// SHA-256 of the SELECT that gives them and of the numbers that the catalog has for the table's columns, 64 hex
-    /// digits.
+    /// SHA-256 of the SELECT that gives them and of the numbers that the catalog has for the table and its columns, 64
+    /// hex digits.
     pub statement: String,
     /// The sum, in decimal digits, of a hash of each row's `tableoid`, `ctid` and `xmin`. Absent where the relation has
-    /// none, or where it was not asked for.
+    /// none, or where it was not asked for: then it can be told by the snapshot whether rows were written since.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub versions: Option<String>,
 }
@@ -422,17 +432,33 @@ pub enum DocumentError {
     Contradiction(String),
 }
 
-/// Parses a versioned JSON document: the version is judged before anything else is.
-pub(crate) fn parse_versioned<T: serde::de::DeserializeOwned>(bytes: &[u8], known: u32) -> Result<T, DocumentError> {
+/// A document that says which version of its format it is.
+pub(crate) trait Versioned: serde::de::DeserializeOwned {
+    /// That version.
+    fn format(&self) -> u32;
+}
+
+impl Versioned for Manifest {
+    fn format(&self) -> u32 {
+        self.format
+    }
+}
+
+/// Parses a versioned JSON document. A newer one is refused as such, whether or not it could be read.
+pub(crate) fn parse_versioned<T: Versioned>(bytes: &[u8], known: u32) -> Result<T, DocumentError> {
     #[derive(Deserialize)]
-    struct Versioned {
+    struct OnlyFormat {
         format: u32,
     }
-    let Versioned { format } = serde_json::from_slice(bytes)?;
-    if format > known {
-        return Err(DocumentError::Newer { found: format, known });
+    // Once in all: heads of many years have megabytes.
+    let (found, parsed) = match serde_json::from_slice::<T>(bytes) {
+        Ok(document) => (document.format(), Ok(document)),
+        Err(unreadable) => (serde_json::from_slice::<OnlyFormat>(bytes)?.format, Err(unreadable)),
+    };
+    if found > known {
+        return Err(DocumentError::Newer { found, known });
     }
-    Ok(serde_json::from_slice(bytes)?)
+    Ok(parsed?)
 }
 
 impl Manifest {

@@ -3,18 +3,20 @@
 //! [`Status`] and [`Listing`] serialize as docs/json.md specifies: fields are added, never changed or removed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::ahead::Ahead;
 use crate::day::{Day, Zone};
 use crate::feed::{Feed, ManifestRef, TableEntry};
 use crate::figures::{Align, aligned, counted, human_bytes, human_count, human_days, human_instant, human_span};
 use crate::head;
 use crate::layout::{Key, sums_beside};
 use crate::manifest::{Manifest, State};
-use crate::store::Store;
+use crate::store::SharedStore;
 
 /// A feed as a monitor sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -307,17 +309,30 @@ pub struct Object {
     pub url: String,
 }
 
+/// How many manifests are read at the same time.
+const MANIFESTS_AHEAD: usize = 8;
+
 /// Lists the objects of the published days, and the full dumps. Reads the head and every day's manifest, no part.
 ///
 /// # Errors
 /// No feed (class Usage), a manifest that is not the one that the head names (class Integrity), the store's own.
-pub async fn list(store: &dyn Store) -> anyhow::Result<Listing> {
-    let feed = head::read_existing(store).await?;
+pub async fn list(store: &SharedStore) -> anyhow::Result<Listing> {
+    let feed = Arc::new(head::read_existing(&**store).await?);
+    let read = |index: usize| {
+        let (store, feed) = (Arc::clone(store), Arc::clone(&feed));
+        async move {
+            let entry = &feed.days[index];
+            let manifest = head::day_manifest(&*store, &feed, entry).await;
+            let manifest = manifest.with_context(|| format!("cannot list {}", entry.day))?;
+            anyhow::Ok(Listed::of(&entry.manifest, &manifest))
+        }
+    };
     let mut manifests = Vec::with_capacity(feed.days.len());
-    for entry in &feed.days {
-        let manifest = head::day_manifest(store, &feed, entry).await;
-        manifests.push(Listed::of(&entry.manifest, &manifest.with_context(|| format!("cannot list {}", entry.day))?));
+    let mut reading = Ahead::new((0..feed.days.len()).map(read), MANIFESTS_AHEAD);
+    while let Some(listed) = reading.next().await {
+        manifests.push(listed??);
     }
+    drop(reading);
     let mut objects = objects(manifests, |key| store.object_url(key));
     objects.extend(feed.full_dumps.iter().map(|dump| Object {
         url: store.object_url(&dump.key),
@@ -325,7 +340,8 @@ pub async fn list(store: &dyn Store) -> anyhow::Result<Listing> {
         bytes: Some(dump.bytes),
         sha256: Some(dump.sha256.clone()),
     }));
-    Ok(Listing { feed_id: feed.feed_id, dataset: feed.dataset, sequence: feed.sequence, objects })
+    let (feed_id, dataset) = (feed.feed_id.clone(), feed.dataset.clone());
+    Ok(Listing { feed_id, dataset, sequence: feed.sequence, objects })
 }
 
 /// What a listing needs of a manifest: frames are many, and dropped at once.
@@ -533,17 +549,18 @@ mod tests {
     #[tokio::test]
     async fn a_listing_reads_the_head_and_the_manifests_and_refuses_a_foreign_one() {
         let (reference, manifest) = manifest(day("2024-05-01"), 1, Final, "00000001", [None; TABLES.len()]);
-        let store = MemoryStore::default();
+        let memory = Arc::new(MemoryStore::default());
+        let store: SharedStore = Arc::<MemoryStore>::clone(&memory);
         assert_eq!(class_of(&list(&store).await.expect_err("no feed")), Class::Usage);
         let mut feed = feed_of(&[("2024-05-01", Final)]);
         feed.full_dumps.push(full_dump("full/a.dump", "2024-05-02T00:20:00Z"));
-        store.hold(&feed, &[(reference.clone(), manifest)]);
+        memory.hold(&feed, &[(reference.clone(), manifest)]);
         let listing = list(&store).await.expect("listed");
         assert_eq!(listing.objects.len(), 1 + 2 + TABLES.len() + 1);
         assert_eq!(listing.objects.last().map(|object| object.url.as_str()), Some("memory:/full/a.dump"));
         assert_eq!(listing.objects[0].url, "memory:/feed.json");
         assert_eq!(serde_json::to_value(&listing.objects[0]).expect("JSON")["bytes"], json!(null));
-        store.memory().objects.insert(reference.key, "{}".into());
+        memory.memory().objects.insert(reference.key, "{}".into());
         assert_eq!(class_of(&list(&store).await.expect_err("damaged")), Class::Integrity);
     }
 }

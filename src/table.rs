@@ -11,6 +11,7 @@ use crate::pg::catalog::{self, CatalogColumn, RelKind, Relation};
 use crate::pg::{quote_identifier, quote_literal, quote_qualified};
 
 mod exceptions;
+mod spans;
 
 pub use exceptions::{conditions, exceptions};
 
@@ -372,6 +373,11 @@ impl SourceTable {
         self.config.filter.is_some()
     }
 
+    /// Is a row in its slice because of its own values alone, so that it stays there until it is written again?
+    pub fn rows_decide_alone(&self) -> bool {
+        self.kind() == SliceKind::Time && !self.is_filtered()
+    }
+
     /// The name in a FROM clause.
     fn relation_item(&self) -> String {
         let name = quote_qualified(&self.relation.schema, &self.relation.name);
@@ -393,8 +399,17 @@ impl SourceTable {
 
     /// The SELECT of its slice.
     pub fn select(&self, all: &[SourceTable], dataset: Zone, day: Day, window: Window) -> String {
-        let columns: Vec<String> = self.columns.iter().map(|column| quote_identifier(&column.name)).collect();
-        self.select_expressions(&columns.join(", "), all, dataset, day, window)
+        self.select_expressions(&self.column_list(), all, dataset, day, window)
+    }
+
+    /// The SELECT of those rows of its slice that lie within `span` and fulfil `condition`.
+    pub fn select_span(&self, span: &TimeBounds, condition: Option<&str>) -> String {
+        let conditions = [Some(span.predicate()), condition.map(str::to_owned)];
+        self.select_where(&self.column_list(), conditions.into_iter().flatten().collect())
+    }
+
+    fn column_list(&self) -> String {
+        self.columns.iter().map(|column| quote_identifier(&column.name)).collect::<Vec<_>>().join(", ")
     }
 
     /// The smallest and the largest time of a slice, as text; `None` for a reference table.
@@ -436,6 +451,10 @@ impl SourceTable {
                 vec![self.referenced(references, all, dataset, day, window)]
             }
         };
+        self.select_where(expressions, conditions)
+    }
+
+    fn select_where(&self, expressions: &str, conditions: Vec<String>) -> String {
         format!("select {expressions} from {}{}", self.relation_item(), self.where_clause(conditions))
     }
 

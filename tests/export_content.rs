@@ -110,6 +110,6 @@ fn a_long_slice_has_frames_of_eight_mebibytes_at_most() {
     scene.pgslice(&["export", "--date", DAY]).exits(0);
     let published = Published::by(&scene);
     let frames = published.slice(DAY, "public.event").parts[0].frames.clone();
-    assert!(frames.len() == 3 && frames.iter().all(|frame| frame.raw_bytes <= FRAME_BYTES), "{frames:?}");
+    assert!(frames.len() > 2 && frames.iter().all(|frame| frame.raw_bytes <= FRAME_BYTES), "{frames:?}");
     adds_up(&published, DAY, "public.event");
 }

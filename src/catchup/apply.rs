@@ -3,33 +3,28 @@
 //! Blocking: runs on a thread of its own over one [`Session`], and pulls verified rows from [`Rows`].
 
 mod decision;
+mod differences;
 mod loading;
 mod natural;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use anyhow::Context;
-use tokio::runtime::Handle;
 
 use super::adopt::{self, Expected, Found};
 use super::conflict::{CANNOT_COMMIT, is_foreign_key_violation, no_common_key, no_room_for_ranks, not_as_published};
-use super::fetch::Rows;
+use super::fetch::Supply;
 use super::ledger::{self, Entry, Ledger, Origin, Record};
 use super::matching::{Absence, Target};
 use super::merge::{self, Stage};
 use super::plan::Dated;
 use super::restored::Restored;
 use super::shape::Shape;
-use crate::codec::RowFormat;
 use crate::day::{Day, Zone};
 use crate::feed::{DayEntry, Feed, Standing};
 use crate::manifest::{self, Manifest, Slice, Taken, TimeBounds};
 use crate::pg::{Session, quote_qualified};
 use crate::progress::Progress;
-use crate::store::SharedStore;
-
-/// Copies to the server are cut into pieces of this size, so that its refusal is noticed between them.
-const SEND_BYTES: usize = 256 << 10;
 
 /// PostgreSQL's limit for a table.
 const MAX_COLUMNS: usize = 1_600;
@@ -95,10 +90,12 @@ pub struct Applier {
     pub feed: Feed,
     /// The zone that defines its days.
     pub timezone: Zone,
-    /// Where the parts are.
-    pub store: SharedStore,
-    /// Runs the fetchers.
-    pub runtime: Handle,
+    /// Where rows come from.
+    pub supply: Supply,
+    /// The slices that the present transaction will load, in their order.
+    pub upcoming: VecDeque<Slice>,
+    /// The slice that the next transaction begins with, as far as that can be told.
+    pub following: Option<Slice>,
     /// What the replica holds; kept up with every commit.
     pub ledger: Ledger,
     /// What the replica was restored from.
@@ -109,6 +106,13 @@ pub struct Applier {
     pub extra: Extra,
     /// Whether rows may go straight into their table.
     pub direct: Direct,
+    /// Whether slices may be staged by their differences.
+    pub staging: Staging,
+    /// Whether the present transaction may. Such a one sees no row that others write meanwhile: rows are told by their
+    /// places, which change as they are written.
+    pub staged: Staging,
+    /// Whether writes to any of the tables run code of the replica's.
+    pub triggers: Triggers,
     /// What a person sees meanwhile.
     pub progress: Progress,
     /// Rows of reference tables that the present transaction takes away.
@@ -133,6 +137,24 @@ pub enum Direct {
     Allowed,
     /// No: it was noticed only by COMMIT, as by a key that is DEFERRABLE.
     Avoided,
+}
+
+/// What is staged of a slice that is merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Staging {
+    /// All of its rows.
+    Whole,
+    /// Rows that its window does not hold as they are, where it can be told which these are.
+    Differences,
+}
+
+/// Triggers on the replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Triggers {
+    /// There are none.
+    None,
+    /// Some table has one.
+    Some,
 }
 
 /// How a slice gets into its table.
@@ -209,7 +231,14 @@ impl Applier {
     /// cannot be applied to its table without losing something.
     pub fn apply(&mut self, batch: &[PendingDay]) -> anyhow::Result<Vec<Applied>> {
         self.giving_way.clear();
-        self.session.run("begin; set constraints all deferred")?;
+        self.upcoming.clear();
+        // What was never held is not told by its differences.
+        self.staged = if batch.iter().any(|day| day.revises) { self.staging } else { Staging::Whole };
+        let isolation = match self.staged {
+            Staging::Whole => "read committed",
+            Staging::Differences => "repeatable read",
+        };
+        self.session.run(&format!("begin isolation level {isolation}; set constraints all deferred"))?;
         match self.apply_in_transaction(batch) {
             Ok((applied, entries)) => {
                 self.session.run("commit").context(CANNOT_COMMIT)?;
@@ -247,13 +276,16 @@ impl Applier {
             tables.entry(item.target.oid).or_default().push(item);
         }
         let order = self.shape.parents_first(oids);
+        for oid in &order {
+            let table = manifest::in_order_read(tables.remove(oid).unwrap_or_default(), Work::taken);
+            tables.insert(*oid, table);
+        }
+        self.expect_loads(order.iter().flat_map(|oid| &tables[oid]));
         let mut stages = BTreeMap::new();
         for (number, oid) in order.iter().enumerate() {
-            let table = manifest::in_order_read(tables.remove(oid).unwrap_or_default(), Work::taken);
-            if let Some(stage) = self.stage(&table, number)? {
+            if let Some(stage) = self.stage(&tables[oid], number)? {
                 stages.insert(*oid, stage);
             }
-            tables.insert(*oid, table);
         }
         let (mut emptied, mut late) = (BTreeSet::new(), BTreeSet::new());
         for oid in order.iter().rev() {
@@ -326,11 +358,17 @@ impl Applier {
         if let Some(other) = merged.iter().find(|item| item.target.key != first.target.key) {
             return Err(no_common_key(other.target).into());
         }
-        let stage = Stage::new(merged.iter().map(|item| item.target).collect(), number);
+        let mut stage = Stage::new(merged.iter().map(|item| item.target).collect(), number);
         if stage.width() > MAX_COLUMNS {
             return Err(no_room_for_ranks(first.target).into());
         }
-        self.session.run(&stage.create())?;
+        self.create_stage(&stage, first.target)?;
+        if let [item] = merged[..]
+            && let Some(held) = self.read_window(item)?
+        {
+            self.stage_differences(item, &mut stage, held)?;
+            return Ok(Some(stage));
+        }
         for (rank, item) in merged.iter().enumerate() {
             if let Some(rank) = stage.rank(rank) {
                 self.session.run(&rank)?;
@@ -460,8 +498,12 @@ impl Applier {
     fn check_windows(&mut self, table: &mut [Work<'_>], stage: &Stage<'_>, doubts: &mut Doubts) -> anyhow::Result<()> {
         let newest_from = self.newest_from(&table.iter().filter(|item| item.is_merged()).collect::<Vec<_>>());
         for (rank, item) in table.iter_mut().filter(|item| item.is_merged()).enumerate() {
-            let expected = if rank >= newest_from { Some(self.count(&stage.count(rank))?) } else { None };
+            let staged = if rank >= newest_from { Some(self.count(&stage.count(rank))?) } else { None };
+            let expected = staged.map(|staged| staged + stage.left_out().unwrap_or(0));
             self.check_window(item, expected, doubts)?;
+            if stage.left_out().is_some() {
+                self.prove(item)?;
+            }
         }
         Ok(self.session.run(&stage.drop())?)
     }
@@ -576,27 +618,6 @@ impl Applier {
                 .iter()
                 .filter(|((_, table), held)| *table == target.name && held.table_oid == target.oid)
                 .all(|(_, held)| held.taken.order(taken).is_le())
-    }
-
-    /// Sends a slice's rows to a COPY statement; the server must count as many as the manifest.
-    fn copy(&mut self, statement: &str, item: &Work<'_>) -> anyhow::Result<()> {
-        let named = || format!("{} {}", item.day.entry.day, item.target.name);
-        let mut rows = Rows::of(item.slice, &self.store, &self.runtime);
-        let format = RowFormat::new(item.slice.format, &item.slice.columns);
-        let mut copy = self.session.copy_in(statement).with_context(named)?;
-        copy.send(format.copy_head()).with_context(named)?;
-        while let Some(block) = rows.pull().with_context(named)? {
-            for piece in block.chunks(SEND_BYTES) {
-                copy.send(piece).with_context(named)?;
-            }
-            self.progress.add_bytes(block.len() as u64);
-        }
-        copy.send(format.copy_tail()).with_context(named)?;
-        let counted = copy.finish().with_context(named)?;
-        if counted == item.slice.rows {
-            return Ok(());
-        }
-        Err(not_as_published(&named(), &format!("took {counted} rows, the feed has {}", item.slice.rows)))
     }
 
     fn advance_sequences(&mut self, table: &[Work<'_>]) -> anyhow::Result<()> {

@@ -53,6 +53,25 @@ pub(super) fn is_unique_violation(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref::<PgError>().is_some_and(excluded))
 }
 
+/// Did the server refuse something for the sake of its rows, or does the replica not hold what it should? What is wrong
+/// with a part counts, too: it will be found again. What would pass by waiting, and what somebody ended, does not.
+pub(super) fn is_of_the_replica(error: &anyhow::Error) -> bool {
+    let refused = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref() {
+        Some(PgError::Server(error)) if error.code == SERIALIZATION_FAILURE => true,
+        Some(error @ PgError::Server(server)) => error.class() != Class::Transient && server.code != QUERY_CANCELED,
+        _ => false,
+    };
+    let differs = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<Failure>().is_some_and(|failure| failure.class == Class::Integrity)
+    };
+    error.chain().any(|cause| refused(cause) || differs(cause))
+}
+
+/// Another transaction wrote a row that this one was to write.
+const SERIALIZATION_FAILURE: &str = "40001";
+/// Somebody cancelled the statement, or it took longer than they allow.
+const QUERY_CANCELED: &str = "57014";
+
 /// What is said of a COMMIT that fails.
 pub(super) const CANNOT_COMMIT: &str = "cannot commit";
 

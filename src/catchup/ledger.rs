@@ -142,9 +142,10 @@ pub async fn create(client: &Client) -> anyhow::Result<()> {
     if !exists(client).await? {
         return Ok(client.batch_execute(include_str!("../../sql/ledger.sql")).await.map_err(PgError::from)?);
     }
-    let lacks = "select count(*) < 3 from pg_catalog.pg_attribute \
-                 where attrelid = 'pgslice.ledger'::pg_catalog.regclass and not attisdropped \
-                 and attname in ('format', 'columns', 'time_column')";
+    let lacks = "select count(*) < 4 from pg_catalog.pg_attribute \
+                 where not attisdropped and (attrelid = 'pgslice.ledger'::pg_catalog.regclass \
+                 and attname in ('format', 'columns', 'time_column') \
+                 or attrelid = 'pgslice.feed'::pg_catalog.regclass and attname = 'settled')";
     let add = include_str!("../../sql/ledger_columns.sql");
     if !client.query_one(lacks, &[]).await.map_err(PgError::from)?.get::<_, bool>(0) {
         return Ok(());
@@ -311,13 +312,15 @@ pub fn doubt(session: &mut Session, feed_id: &str, day: Day, table: &str) -> Res
     Ok(())
 }
 
-/// Remembers the head after a catchup that left nothing pending.
+/// Remembers the head after a catchup that left nothing pending, and what spares the next one a look.
 ///
 /// # Errors
 /// The server's.
-pub fn caught_up(session: &mut Session, feed: &Feed) -> Result<(), PgError> {
+pub fn caught_up(session: &mut Session, feed: &Feed, settled: Option<&str>) -> Result<(), PgError> {
     let (sequence, published_at) = (feed.sequence.to_string(), feed.published_at.to_rfc3339());
-    let values = [&feed.dataset, &feed.feed_id, &sequence, &published_at].map(|value| Some(value.as_str()));
+    let [dataset, feed_id, sequence, published_at] =
+        [&feed.dataset, &feed.feed_id, &sequence, &published_at].map(|value| Some(value.as_str()));
+    let values = [dataset, feed_id, sequence, published_at, settled];
     session.execute(include_str!("../../sql/caught_up.sql"), &values)?;
     Ok(())
 }

@@ -23,6 +23,8 @@ pub struct Stage<'a> {
     targets: Vec<&'a Target>,
     name: String,
     number: usize,
+    /// Rows of the only slice that its window holds as they are, and that are not staged; `None` where all are.
+    unstaged: Option<u64>,
 }
 
 /// Slices of one stage that write the same columns.
@@ -36,7 +38,7 @@ impl<'a> Stage<'a> {
     /// apart.
     pub fn new(targets: Vec<&'a Target>, number: usize) -> Stage<'a> {
         let name = format!("pg_temp.{}", quote_identifier(&format!("pgslice_stage_{number}")));
-        Stage { targets, name, number }
+        Stage { targets, name, number, unstaged: None }
     }
 
     /// The table and the key, which all slices have in common.
@@ -109,6 +111,14 @@ impl<'a> Stage<'a> {
         )
     }
 
+    /// Gives one of its columns a compression; `None` where it has no such column.
+    pub fn compress(&self, column: &str, method: &str) -> Option<String> {
+        let has = self.columns().iter().any(|own| *own == column);
+        has.then(|| {
+            format!("alter table {} alter column {} set compression {method}", self.name, quote_identifier(column))
+        })
+    }
+
     /// Makes the rows that are loaded next rank as `rank`; `None` where there is one rank only.
     pub fn rank(&self, rank: usize) -> Option<String> {
         self.is_ranked()
@@ -129,9 +139,43 @@ impl<'a> Stage<'a> {
         format!("copy {} ({}) from stdin{}", self.name, list(&names), format.copy_options())
     }
 
+    /// Notes that so many rows of the only slice were left out, as its window holds them.
+    pub fn leave_out(&mut self, rows: u64) {
+        self.unstaged = Some(rows);
+    }
+
+    /// How many were left out; `None` where the whole slice is staged.
+    pub fn left_out(&self) -> Option<u64> {
+        self.unstaged
+    }
+
+    /// Creates the table of the rows of the window that the slice does not have as they are, gone with the transaction.
+    pub fn create_unmatched(&self) -> String {
+        format!(
+            "create temporary table {} (relation pg_catalog.oid, place pg_catalog.tid) on commit drop",
+            quote_identifier(&self.unmatched_name())
+        )
+    }
+
+    /// Loads it.
+    pub fn copy_unmatched(&self) -> String {
+        format!("copy {} (relation, place) from stdin", self.unmatched())
+    }
+
+    fn unmatched(&self) -> String {
+        format!("pg_temp.{}", quote_identifier(&self.unmatched_name()))
+    }
+
+    fn unmatched_name(&self) -> String {
+        format!("pgslice_unmatched_{}", self.number)
+    }
+
     /// Of rows with one key that several slices hold, keeps the one that was read last; then looks at what is there.
     pub fn settle(&self) -> String {
         let (name, rank) = (&self.name, quote_identifier(RANK));
+        if self.unstaged.is_some() {
+            return format!("analyze {name}, {}", self.unmatched());
+        }
         if !self.is_ranked() {
             return format!("analyze {name}");
         }
@@ -148,11 +192,18 @@ impl<'a> Stage<'a> {
         if self.is_ranked() { format!("{all} where {} = {rank}", quote_identifier(RANK)) } else { all }
     }
 
-    /// Deletes the rows of `windows` (predicates on the table's time column) that the stage does not have.
+    /// Deletes the rows of `windows` (predicates on the table's time column) that the slices do not have.
     pub fn delete_absent(&self, windows: &[String]) -> String {
+        let unmatched = self.unstaged.map(|_| {
+            format!(
+                "using {} as unmatched where present.ctid = unmatched.place and present.tableoid = unmatched.relation and",
+                self.unmatched()
+            )
+        });
         format!(
-            "delete from {} as present where {} and not exists (select from {} as staged where {})",
+            "delete from {} as present {} {} and not exists (select from {} as staged where {})",
             self.target().table,
+            unmatched.as_deref().unwrap_or("where"),
             any(windows),
             self.name,
             equal(&self.target().key, "present", "staged")
@@ -289,7 +340,10 @@ impl<'a> Stage<'a> {
 
     /// Drops it before the transaction ends.
     pub fn drop(&self) -> String {
-        format!("drop table {}", self.name)
+        match self.unstaged {
+            Some(_) => format!("drop table {}, {}", self.name, self.unmatched()),
+            None => format!("drop table {}", self.name),
+        }
     }
 }
 
@@ -305,6 +359,15 @@ pub fn copy_window(target: &Target, window: &str, format: SliceFormat) -> String
         list(&target.columns),
         target.table,
         format.copy_options()
+    )
+}
+
+/// Reads the same as text, each row after its table's oid and its place there.
+pub fn copy_places(target: &Target, window: &str) -> String {
+    format!(
+        "copy (select present.tableoid, present.ctid, {} from {} as present where {window}) to stdout",
+        list(&target.columns),
+        target.table
     )
 }
 

@@ -6,7 +6,7 @@
 //! first time, [`guards`] at what could get in the way, [`partitions`] at where rows will go, [`shape`] at the order of
 //! tables, [`continuity`] at replicas that were filled some other way; [`restored`] knows the dump that they were restored from; [`replica`] refuses one that takes no writes;
 //! [`fetch`] brings verified rows; [`merge`] words the statements (pure); [`apply`] runs one transaction; [`conflict`]
-//! explains what it is refused for; [`printable`] shows text of a feed; [`create`] makes missing tables; [`report`] tells.
+//! explains what it is refused for; [`idle`] knows when there is nothing to do; [`printable`] shows text of a feed; [`create`] makes missing tables; [`report`] tells.
 
 pub mod adopt;
 pub mod apply;
@@ -15,6 +15,7 @@ mod continuity;
 pub mod create;
 pub mod fetch;
 pub mod guards;
+pub mod idle;
 pub(crate) mod judge;
 pub mod ledger;
 pub mod matching;

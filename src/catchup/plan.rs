@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::idle::HeadInBrief;
 use super::ledger::Ledger;
 use crate::day::{Day, DayRange};
 use crate::error::{Class, Failure};
@@ -120,7 +121,7 @@ pub fn pending<'a>(
 }
 
 /// Has the feed not been published to for too long? `max_age` of the replica's config, else the feed's own word.
-pub fn is_stale(feed: &Feed, max_age: Option<TimeDelta>, now: DateTime<Utc>) -> bool {
+pub fn is_stale(feed: &HeadInBrief, max_age: Option<TimeDelta>, now: DateTime<Utc>) -> bool {
     match max_age {
         Some(max_age) => now - feed.published_at > max_age,
         None => now > feed.valid_until,

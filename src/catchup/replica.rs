@@ -24,6 +24,22 @@ pub async fn session(replica: &Endpoint, client: &Client, cancel: &CancellationT
     .context("cannot connect to the replica")
 }
 
+/// Hands `session` back when it is connected to the server of `client`. What it writes from then on is compressed as
+/// `sql/toast_compression.sql` says.
+///
+/// # Errors
+/// Those of [`ServerRun::check`].
+pub async fn of_one_server(mut session: Session, client: &Client) -> anyhow::Result<Session> {
+    let server = ServerRun::of(client).await?;
+    spawn_blocking(move || -> anyhow::Result<Session> {
+        server.check(&mut session)?;
+        session.run(include_str!("../../sql/toast_compression.sql"))?;
+        Ok(session)
+    })
+    .await?
+    .context("cannot connect to the replica")
+}
+
 /// Refuses a physical standby, and a release that is too old.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::apply::{Applied, GaveWay};
+use super::idle::HeadInBrief;
 use super::ledger::Origin;
 use super::plan;
 use super::printable::printable;
@@ -14,7 +15,6 @@ use super::run::Mode;
 use crate::config::Config;
 use crate::day::Day;
 use crate::error::{Class, Failure};
-use crate::feed::Feed;
 use crate::figures::{after_requests, counted};
 use crate::layout::Key;
 use crate::manifest::Manifest;
@@ -114,7 +114,7 @@ pub struct TableReport {
 
 /// Why a run that applied what it could did not end with everything applied and fresh.
 pub(super) fn stop(
-    feed: &Feed,
+    feed: &HeadInBrief,
     config: &Config,
     hole: Option<Day>,
     beyond_newest: Option<Day>,
@@ -195,7 +195,7 @@ impl DayReport {
 
 impl CatchupReport {
     /// Of a run that has done nothing yet.
-    pub(super) fn of(feed: &Feed, mode: Mode) -> CatchupReport {
+    pub(super) fn of(feed: &HeadInBrief, mode: Mode) -> CatchupReport {
         CatchupReport {
             format: 1,
             feed_id: feed.feed_id.clone(),
@@ -214,6 +214,17 @@ impl CatchupReport {
             requests: None,
             stopped: None,
         }
+    }
+
+    /// Of a run that found nothing to do: the replica has all of the head.
+    pub(super) fn up_to_date(
+        head: &HeadInBrief,
+        config: &Config,
+        requests: Option<u64>,
+        now: DateTime<Utc>,
+    ) -> CatchupReport {
+        let stopped = stop(head, config, None, None, 0, now);
+        CatchupReport { requests, stopped, ..CatchupReport::of(head, Mode::Apply) }
     }
 
     /// Why the run did not end with everything applied and fresh.

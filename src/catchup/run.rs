@@ -11,8 +11,12 @@ use tokio::task::spawn_blocking;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
-use super::apply::{Applier, Direct, Extra, PendingDay};
-use super::conflict::{explain, is_foreign_key_violation, is_late, is_of_unknown_rows, is_unique_violation};
+use super::apply::{Applier, Direct, Extra, PendingDay, Staging, Triggers};
+use super::conflict::{
+    explain, is_foreign_key_violation, is_late, is_of_the_replica, is_of_unknown_rows, is_unique_violation,
+};
+use super::fetch::Supply;
+use super::idle::{self, Decided, HeadInBrief, Look};
 use super::judge::{self, Bench, ReadDay, drifted};
 use super::ledger::{self, KnownHead, Ledger};
 use super::matching::Drift;
@@ -24,7 +28,7 @@ use crate::config::{Config, CreatePartitions};
 use crate::error::{Class, Failure};
 use crate::feed::{Feed, Standing};
 use crate::head;
-use crate::pg::catalog::{self, Relation};
+use crate::pg::catalog::{self, RelKind, Relation};
 use crate::pg::{Endpoint, PgError, Session, pooler};
 use crate::progress::Progress;
 use crate::store::SharedStore;
@@ -86,17 +90,25 @@ pub async fn run(
     cancel: CancellationToken,
     progress: Progress,
 ) -> anyhow::Result<CatchupReport> {
-    let feed = head::read_existing(&*store).await?;
+    let session = pooler::own_session(&replica, "replica", &cancel).await?;
+    let (session, look) = idle::look(session, config, &*store, &options).await?;
+    let (feed, validator) = match look {
+        Look::Head(feed, validator) => (*feed, validator),
+        Look::UpToDate(head) => {
+            progress.end();
+            return Ok(CatchupReport::up_to_date(&head, config, store.requests(), now));
+        }
+    };
     check_dataset(&feed, config)?;
-    pooler::refuse_shared_sessions(&replica, "replica").await?;
     let mut client = replica.client().await.context("cannot connect to the replica")?;
     replica::refuse_standby(&client).await?;
     if options.mode == Mode::Apply {
         replica::refuse_read_only(&client).await?;
         ledger::create(&client).await.context("cannot make the ledger (schema pgslice) on the replica")?;
     }
-    let mut session = replica::session(&replica, &client, &cancel).await?;
+    let mut session = replica::of_one_server(session, &client).await?;
     lock_replica(&mut session, &feed).await?;
+    let (mut session, mut before) = idle::ask(session, config).await?;
     let mut ledger = match ledger::exists(&client).await? {
         true => {
             check_known_head(&feed, ledger::known_head(&client, &feed.dataset).await?)?;
@@ -104,7 +116,7 @@ pub async fn run(
         }
         false => Ledger::new(),
     };
-    let mut report = CatchupReport::of(&feed, options.mode);
+    let mut report = CatchupReport::of(&HeadInBrief::of(&feed), options.mode);
 
     let mut relations = relations(&client, config).await?;
     let mut accepted = accepted(config, &relations);
@@ -134,13 +146,22 @@ pub async fn run(
                 .await
                 .map_err(PgError::from)
                 .context("cannot create tables")?;
+            (session, before) = idle::ask(session, config).await?;
             relations = self::relations(&client, config).await?;
             accepted = self::accepted(config, &relations);
         }
     }
 
+    let mut triggers = Triggers::None;
     for guards in guards::read(&client, &relations).await? {
         guards.refuse()?;
+        if !guards.triggers.is_empty() {
+            triggers = Triggers::Some;
+        }
+    }
+    // A partition may have triggers of its own.
+    if relations.iter().any(|relation| relation.kind == RelKind::Partitioned) {
+        triggers = Triggers::Some;
     }
     let bench = Bench { client: &client, store: &*store, feed: &feed, config };
     let (mut pending, added) = judge::judge_and_add(read, bench, &mut relations, &ledger, options.mode).await?;
@@ -154,13 +175,17 @@ pub async fn run(
         session,
         feed: feed.clone(),
         timezone: feed.timezone.parse().unwrap_or(config.timezone),
-        store: Arc::clone(&store),
-        runtime: Handle::current(),
+        supply: Supply::new(Arc::clone(&store), Handle::current()),
+        upcoming: VecDeque::new(),
+        following: None,
         ledger,
         restored: told.restored.clone(),
         shape,
         extra: options.extra,
         direct: Direct::Allowed,
+        staging: Staging::Differences,
+        staged: Staging::Whole,
+        triggers,
         progress: progress.clone(),
         giving_way: Vec::new(),
     };
@@ -185,13 +210,15 @@ pub async fn run(
         let nothing_pending =
             hole.is_none() && feed.days.iter().all(|entry| plan::is_held(entry, &applier.ledger, &accepted));
         if nothing_pending {
-            let feed = feed.clone();
-            spawn_blocking(move || ledger::caught_up(&mut applier.session, &feed)).await??;
+            let (client, store, restored) = (&client, &*store, &told.restored);
+            let (feed, relations, accepted) = (&feed, &relations, &accepted);
+            let decided = Decided { client, config, store, feed, validator, before, relations, accepted, restored };
+            idle::caught_up(applier, decided).await?;
         }
     }
     progress.end();
     report.requests = store.requests();
-    report.stopped = stop(&feed, config, hole, beyond_newest, waiting, now);
+    report.stopped = stop(&HeadInBrief::of(&feed), config, hole, beyond_newest, waiting, now);
     Ok(report)
 }
 
@@ -234,6 +261,7 @@ async fn apply_batches(
         let names: Vec<String> = batch.iter().map(|day| day.entry.day.to_string()).collect();
         let names = names.join(", ");
         applier.progress.begin(&format!("catch up {names}"));
+        applier.following = batches.front().and_then(|next| applier.first_of(next));
         let (returned, batch, outcome) = spawn_blocking(move || {
             let outcome = applier.apply(&batch);
             (applier, batch, outcome)
@@ -255,7 +283,14 @@ async fn apply_batches(
             batches.push_front(batch);
             continue;
         }
+        // What the rows that were left out of a stage have to do with it, a whole one tells.
+        if applier.staged == Staging::Differences && outcome.as_ref().is_err_and(is_of_the_replica) {
+            applier.staging = Staging::Whole;
+            batches.push_front(batch);
+            continue;
+        }
         applier.direct = Direct::Allowed;
+        applier.staging = Staging::Differences;
         let only_doubts = batch.iter().all(|day| applier.is_only_in_doubt(day));
         if only_doubts && outcome.as_ref().is_err_and(is_foreign_key_violation) {
             tracing::warn!("{names}: rows point to rows of a day that is not published as it is now; they wait for it");

@@ -38,7 +38,8 @@ pub(super) fn encode_messages(
             encoder.chunk(&chunk, &mut emit).expect("encoded");
         }
     }
-    let (rest, tally) = gatherer.finish().expect("an end");
+    gatherer.end_copy().expect("an end");
+    let (rest, tally) = gatherer.finish();
     if let Some(chunk) = rest {
         encoder.chunk(&chunk, &mut emit).expect("encoded");
     }

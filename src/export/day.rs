@@ -10,9 +10,10 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::detect::{self, Verdict};
+use super::facts::Later;
 use super::guard::{self, TooFew};
 use super::plan::{self, Candidate, Comparison, Decision, Force, Rules, Shrink, Why};
-use super::reading::{ReadSlice, Readers, after_discarding, discard};
+use super::reading::{Occasion, ReadSlice, Readers, after_discarding, discard};
 use super::settle::{self, Settlement, Standing};
 use super::slice::{self, Staged, StagedPart};
 use super::snapshot::{self, Snapshot};
@@ -387,10 +388,12 @@ impl Attempt<'_> {
         let directory = self.directory(self.feed.last_revision(self.day) + 1);
         let readers = Readers::of(self.exporter, snapshot, (self.day, self.window), directory);
         let all: Vec<usize> = (0..readers.tables()).collect();
+        let later = if standing == Standing::Final { Later::WrittenSince } else { Later::Versions };
+        let occasion = |looks| Occasion { feed: self.feed, looks, later };
         let published = match self.published {
             Some(published) if detect::is_looked_at(self.published, why, self.exporter.rules.force) => published,
             _ => {
-                let read = readers.read(&all, None).await?;
+                let read = readers.read(&all, snapshot, occasion(None)).await?;
                 return Ok(read.into_iter().map(|(_, read)| Examined::Read(Box::new(read))).collect());
             }
         };
@@ -407,7 +410,7 @@ impl Attempt<'_> {
         tracing::debug!("{}: {} of {} tables are read again", self.day, wanted.len(), all.len());
         let excluded: Vec<Option<u64>> =
             looks.iter().map(|look| look.detected.as_ref().map(|_| look.outside_time)).collect();
-        let mut read = VecDeque::from(readers.read(&wanted, Some(looks)).await?);
+        let mut read = VecDeque::from(readers.read(&wanted, snapshot, occasion(Some(looks))).await?);
         let mut examined = Vec::new();
         for index in all {
             if let Some((_, read)) = read.pop_front_if(|(place, _)| *place == index) {

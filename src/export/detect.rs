@@ -1,10 +1,13 @@
 //! Which slices of a published day must be read to know whether they changed. Pure.
 
-use super::facts::Look;
+use super::facts::{Evidence, Look};
 use super::plan::{self, Why};
 use super::settle::Standing;
 use crate::config::Detect;
 use crate::manifest::{Manifest, Slice, SliceKind, State, Taken};
+
+/// The server tells which of two transactions came first as long as fewer than twice as many lie between them.
+const TRANSACTIONS_TOLD_APART: u64 = 1 << 30;
 
 /// What a look at a table of a published day came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +23,20 @@ pub enum Verdict {
 /// Is the day looked at before it is read? One that was asked for by name is always read.
 pub fn is_looked_at(published: Option<&Manifest>, why: Why, force: plan::Force) -> bool {
     published.is_some() && why != Why::Named && force == plan::Force::No
+}
+
+/// What tells the rows of a published slice from those of today.
+pub fn evidence(published: &Manifest, slice: &Slice) -> Evidence {
+    let has_versions = slice.detect.as_ref().is_some_and(|detected| detected.versions.is_some());
+    match published.taken_of(slice).oldest_running() {
+        Some(oldest) if !has_versions && rows_decide_alone(slice) => Evidence::WrittenSince(oldest),
+        _ => Evidence::Versions,
+    }
+}
+
+/// Is a row in the slice because of its own values alone?
+fn rows_decide_alone(slice: &Slice) -> bool {
+    slice.kind == SliceKind::Time && !slice.filtered
 }
 
 /// Which of the tables are read, by their verdicts: none where nothing changed that makes a revision. `dropped` are
@@ -66,10 +83,17 @@ fn has_same_rows(way: Detect, look: &Look, taken: &Taken, old: &Slice, then: &Ta
     let counted = comparable && now.statement == published.statement && now.rows == published.rows;
     counted
         && match way {
-            Detect::Rows => now.versions.is_some() && now.versions == published.versions,
+            Detect::Rows if published.versions.is_some() => now.versions == published.versions,
+            // What is there now and was written by then was there then; and it is as much.
+            Detect::Rows => rows_decide_alone(old) && look.written_since == Some(0) && are_told_apart(taken, then),
             Detect::Count => true,
             Detect::Digest | Detect::Off => false,
         }
+}
+
+fn are_told_apart(now: &Taken, then: &Taken) -> bool {
+    let (now, then) = (now.next_transaction(), then.oldest_running());
+    now.zip(then).is_some_and(|(now, then)| now.saturating_sub(then) < TRANSACTIONS_TOLD_APART)
 }
 
 #[cfg(test)]
@@ -93,7 +117,7 @@ mod tests {
             slice.detect = Some(detected());
         }
         let mut slice = published.slices[0].clone();
-        let mut look = Look { outside_time: 0, detected: Some(detected()) };
+        let mut look = Look { detected: Some(detected()), ..Look::default() };
         let mut taken = published.taken.clone();
         change(&mut published, &mut slice, &mut look, &mut taken);
         verdict(&published, &slice, (way, &look), &taken, (why, Standing::Provisional))
@@ -137,6 +161,59 @@ mod tests {
     }
 
     #[test]
+    fn where_no_versions_were_asked_a_row_that_was_written_since_is_found_and_else_the_count() {
+        let unasked = Detected { versions: None, ..detected() };
+        let seen = |change: Change<'_>| {
+            judged(Detect::Rows, Why::Lookback, &|published, slice, look, taken| {
+                of_time(published, slice);
+                published.slices[0].detect = Some(unasked.clone());
+                *look = Look { detected: Some(unasked.clone()), written_since: Some(0), ..Look::default() };
+                change(published, slice, look, taken);
+            })
+        };
+        assert_eq!(seen(&|_, _, _, _| {}), Verdict::Same);
+        let changes: [(&str, Change<'_>); 8] = [
+            ("a row was written", &|_, _, look, _| look.written_since = Some(1)),
+            ("it was not asked", &|_, _, look, _| look.written_since = None),
+            ("a row is gone", &|_, _, look, _| look.detected = Some(Detected { rows: 9, ..unasked.clone() })),
+            ("another table", &|_, _, look, _| {
+                look.detected = Some(Detected { statement: "t".into(), ..unasked.clone() })
+            }),
+            ("a promoted server", &|_, _, _, taken| taken.timeline = 2),
+            ("transactions since without number", &|_, _, _, taken| taken.snapshot = "5:1073742900:5".into()),
+            ("other rows decide", &|published, slice, _, _| {
+                (published.slices[0].kind, slice.kind) = (SliceKind::Referenced, SliceKind::Referenced);
+            }),
+            ("a condition decides", &|published, slice, _, _| {
+                (published.slices[0].filtered, slice.filtered) = (true, true);
+            }),
+        ];
+        for (name, change) in changes {
+            assert_eq!(seen(change), Verdict::Changed, "{name}");
+        }
+    }
+
+    #[test]
+    fn versions_are_compared_where_they_were_asked_or_where_other_rows_decide() {
+        let mut published = fixtures::manifest(day("2024-05-01"), 1, State::Final, "00000001", [None; 3]).1;
+        published.taken.snapshot = "700:710:701".into();
+        let slice = |kind, versions: Option<&str>, filtered| Slice {
+            kind,
+            filtered,
+            detect: Some(Detected { versions: versions.map(str::to_owned), ..detected() }),
+            ..published.slices[0].clone()
+        };
+        let evidence_of = |slice: Slice| evidence(&published, &slice);
+        assert_eq!(evidence_of(slice(SliceKind::Time, None, false)), Evidence::WrittenSince(700));
+        assert_eq!(evidence_of(slice(SliceKind::Time, Some("-17"), false)), Evidence::Versions);
+        assert_eq!(evidence_of(slice(SliceKind::Time, None, true)), Evidence::Versions);
+        assert_eq!(evidence_of(slice(SliceKind::Referenced, None, false)), Evidence::Versions);
+        let carried = Taken { snapshot: "600:600:".into(), ..published.taken.clone() };
+        let carried = Slice { taken: Some(carried), ..slice(SliceKind::Time, None, false) };
+        assert_eq!(evidence_of(carried), Evidence::WrittenSince(600));
+    }
+
+    #[test]
     fn a_carried_slice_is_compared_with_the_snapshot_that_it_was_read_in() {
         let carried_from_elsewhere: Change<'_> = &|published, _, _, _| {
             let elsewhere = Taken { system_identifier: "8".into(), ..published.taken.clone() };
@@ -173,7 +250,7 @@ mod tests {
         published.slices.iter_mut().for_each(|slice| slice.detect = Some(detected()));
         let mut slice = published.slices[0].clone();
         of_time(&mut published, &mut slice);
-        let look = Look { outside_time: 0, detected: Some(detected()) };
+        let look = Look { detected: Some(detected()), ..Look::default() };
         let says = |way, standing| {
             verdict(&published, &slice, (way, &look), &published.taken.clone(), (Why::Provisional, standing))
         };

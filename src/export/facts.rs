@@ -7,8 +7,12 @@ use crate::config::{Detect, NullTime};
 use crate::day::{Day, Window, Zone};
 use crate::error::{Class, Failure};
 use crate::manifest::{Detected, Slice};
-use crate::pg::{PgError, Row, Session, quote_qualified};
+use crate::pg::catalog::RelKind;
+use crate::pg::{PgError, Session, quote_qualified};
 use crate::table::{HYPERTABLE_CHUNKS, SourceRows, SourceTable};
+
+/// The number of rows.
+const ROWS: &str = "count(*)::text";
 
 /// The number of rows, and the sum of what tells the versions of rows apart: a row that is written anew has another
 /// `xmin`, and mostly another place. One pass, no sort.
@@ -20,8 +24,22 @@ const ROWS_AND_VERSIONS: &str = "count(*)::text, coalesce(sum(pg_catalog.hashtid
 pub struct Detector {
     /// As configured, or [`Detect::Digest`] where [`Detect::Rows`] cannot be had.
     pub way: Detect,
-    /// The names and numbers of its columns, by the catalog.
-    pub attributes: String,
+    /// What the catalog says of it that tells it from another table of that name and shape: its number, and the names
+    /// and numbers of its columns.
+    pub identity: String,
+    /// Do all of its rows lie in heaps of this server?
+    pub in_heaps: bool,
+    /// The size of a row on disk, if the server knows.
+    pub row_bytes: Option<u64>,
+    /// Where the snapshot has its rows, as a condition; `None` where it is the table itself, or a hypertable. The server
+    /// plans each statement with the partitions of its own moment: without that, connections that share the table would
+    /// not read the same one when a partition is attached meanwhile.
+    pub members: Option<String>,
+}
+
+fn condition_of(members: &[u32]) -> String {
+    let oids: Vec<String> = members.iter().map(u32::to_string).collect();
+    format!("tableoid = any ('{{{}}}'::pg_catalog.oid[])", oids.join(","))
 }
 
 /// One [`Detector`] for each of `tables`, in their order. `default` is `[export]`'s way.
@@ -33,15 +51,25 @@ pub async fn detectors(client: &Client, tables: &[SourceTable], default: Detect)
     let rows = client.query(include_str!("../../sql/row_versions.sql"), &[&oids]).await?;
     let detector = |table: &SourceTable| {
         let row = rows.iter().find(|row| row.get::<_, u32>("relation") == table.relation.oid);
-        let in_heaps = row.is_some_and(|row| row.get("has_versions"));
+        let in_heaps = row.is_some_and(|row| row.get("in_heaps"));
         // Compressed chunks show rows that lie elsewhere.
-        let has_versions = in_heaps && !table.relation.child_schemas.iter().any(|schema| schema == HYPERTABLE_CHUNKS);
+        let has_chunks = table.relation.child_schemas.iter().any(|schema| schema == HYPERTABLE_CHUNKS);
+        let has_versions = in_heaps && !has_chunks;
         let way = match table.config.detect.unwrap_or(default) {
             Detect::Rows if !has_versions => Detect::Digest,
             way => way,
         };
         let attributes = row.and_then(|row| row.get::<_, Option<String>>("attributes")).unwrap_or_default();
-        Detector { way, attributes }
+        let row_bytes = row.and_then(|row| row.get::<_, Option<i64>>("row_bytes"));
+        let members: Vec<u32> = row.map(|row| row.get("members")).unwrap_or_default();
+        let is_alone = members.len() < 2 && table.relation.kind != RelKind::Partitioned;
+        Detector {
+            way,
+            identity: format!("{} {attributes}", table.relation.oid),
+            in_heaps,
+            row_bytes: row_bytes.and_then(|bytes| u64::try_from(bytes).ok()),
+            members: (!is_alone && !has_chunks).then(|| condition_of(&members)),
+        }
     };
     Ok(tables.iter().map(detector).collect())
 }
@@ -76,6 +104,16 @@ pub struct SliceFacts {
     pub detected: Option<Detected>,
 }
 
+/// What a later look at a slice that is read now will be after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Later {
+    /// The versions of its rows, which are asked now: it will be looked at again for certain, perhaps while transactions
+    /// are open that wrote much of it.
+    Versions,
+    /// What was written since, where that tells all: nothing is asked now.
+    WrittenSince,
+}
+
 /// What looking at a slice without reading it showed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Look {
@@ -83,32 +121,76 @@ pub struct Look {
     pub outside_time: u64,
     /// What is compared with the published slice; absent where only reading tells.
     pub detected: Option<Detected>,
+    /// The rows that may have been written since the published slice was read; absent where that was not asked.
+    pub written_since: Option<u64>,
+}
+
+/// What tells a published slice's rows from those of today.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// The sum of their versions, which was asked when they were read.
+    Versions,
+    /// That this transaction or a later one wrote a row: all before it had ended when the slice was read.
+    WrittenSince(u64),
 }
 
 impl Question<'_> {
-    /// Looks at the slice.
+    /// Looks at the slice, for that evidence.
     ///
     /// # Errors
     /// The server's; class Integrity when rows lie in no day and `null-time` refuses them.
-    pub fn look(&self, session: &mut Session) -> anyhow::Result<Look> {
+    pub fn look(&self, session: &mut Session, evidence: Evidence) -> anyhow::Result<Look> {
         let outside_time = self.outside_time(session)?;
-        let detected = match self.detector.way {
-            Detect::Rows => self.asked(session, ROWS_AND_VERSIONS, 0)?,
-            Detect::Count => self.asked(session, "count(*)::text", 0)?,
-            Detect::Digest | Detect::Off => None,
+        let expressions = match (self.detector.way, evidence) {
+            (Detect::Rows, Evidence::Versions) => ROWS_AND_VERSIONS.to_owned(),
+            (Detect::Rows, Evidence::WrittenSince(oldest)) => self.rows_and_written_since(oldest),
+            (Detect::Count, _) => ROWS.to_owned(),
+            (Detect::Digest | Detect::Off, _) => return Ok(Look { outside_time, ..Look::default() }),
         };
-        Ok(Look { outside_time, detected })
+        let mut select = self.select(&expressions);
+        if let (Evidence::WrittenSince(_), Some(members)) = (evidence, &self.detector.members) {
+            // Such a slice has bounds, and so a condition already.
+            select = format!("{select} and {members}");
+        }
+        let rows = session.query(&select, &[])?;
+        let Some(row) = rows.first() else { return Ok(Look { outside_time, ..Look::default() }) };
+        let (versions, written_since) = match evidence {
+            Evidence::Versions => (row.get(1).map(str::to_owned), None),
+            Evidence::WrittenSince(_) => (None, row.get(1).map(str::parse).transpose()?),
+        };
+        let detected = Detected { rows: row.text(0)?.parse()?, statement: self.statement(), versions };
+        Ok(Look { outside_time, detected: Some(detected), written_since })
     }
 
-    /// What goes with a slice that is read, given what a look at it showed.
+    /// The number of rows, and of those that the transaction `oldest` or a later one wrote, or that lie in partitions
+    /// that were attached by such a one. `age` counts from now on back, and is without end for what was written before
+    /// transactions were counted.
+    fn rows_and_written_since(&self, oldest: u64) -> String {
+        // Transactions are told apart by the lower half of their number; those below 3 are the server's own.
+        let oldest = (oldest & u64::from(u32::MAX)).max(3);
+        let is_later =
+            |xmin: &str| format!("pg_catalog.age({xmin}) <= (select pg_catalog.age('{oldest}'::pg_catalog.xid))");
+        let mut written = is_later("xmin");
+        if !self.table.relation.children.is_empty() || self.table.relation.kind == RelKind::Partitioned {
+            written = format!(
+                "{written} or tableoid = any (array(with recursive attached (oid) as (select inhrelid from \
+                 pg_catalog.pg_inherits where {} union select i.inhrelid from attached a join pg_catalog.pg_inherits i \
+                 on i.inhparent = a.oid) select oid from attached))",
+                is_later("xmin")
+            );
+        }
+        format!("{ROWS}, count(*) filter (where {written})::text")
+    }
+
+    /// What goes with a slice that is read, given what a look at it showed, and what a later look will be after.
     ///
     /// # Errors
     /// As [`Question::look`].
-    pub fn facts(&self, session: &mut Session, look: Option<Look>) -> anyhow::Result<SliceFacts> {
+    pub fn facts(&self, session: &mut Session, look: Option<Look>, later: Later) -> anyhow::Result<SliceFacts> {
         let looked_at = look.is_some();
-        let Look { outside_time, mut detected } = match look {
+        let Look { outside_time, mut detected, .. } = match look {
             Some(look) => look,
-            None => Look { outside_time: self.outside_time(session)?, detected: None },
+            None => Look { outside_time: self.outside_time(session)?, ..Look::default() },
         };
         // One statement for both: without an index each of them reads the whole table.
         let (mut expressions, mut extent_columns) = (Vec::new(), 0);
@@ -116,7 +198,8 @@ impl Question<'_> {
             expressions.push(extent);
             extent_columns = 2;
         }
-        let asks_versions = self.detector.way == Detect::Rows && !looked_at;
+        let needs_versions = later == Later::Versions || !self.table.rows_decide_alone();
+        let asks_versions = self.detector.way == Detect::Rows && needs_versions && !looked_at;
         if asks_versions {
             expressions.push(ROWS_AND_VERSIONS.to_owned());
         }
@@ -128,7 +211,11 @@ impl Question<'_> {
                 (min_time, max_time) = (row.get(0).map(str::to_owned), row.get(1).map(str::to_owned));
             }
             if asks_versions {
-                detected = Some(self.detected(row, extent_columns)?);
+                detected = Some(Detected {
+                    rows: row.text(extent_columns)?.parse()?,
+                    statement: self.statement(),
+                    versions: row.get(extent_columns + 1).map(str::to_owned),
+                });
             }
         }
         Ok(SliceFacts { min_time, max_time, outside_time, detected })
@@ -137,8 +224,8 @@ impl Question<'_> {
     /// What a slice that was read is compared by later. A count needs no question: the rows were counted as they came.
     pub fn keep(&self, detected: Option<Detected>, rows: u64) -> Option<Detected> {
         match self.detector.way {
-            Detect::Rows => detected.filter(|detected| detected.rows == rows),
-            Detect::Count => Some(Detected { rows, statement: self.statement(), versions: None }),
+            Detect::Rows if detected.is_some() => detected.filter(|detected| detected.rows == rows),
+            Detect::Rows | Detect::Count => Some(Detected { rows, statement: self.statement(), versions: None }),
             Detect::Digest | Detect::Off => None,
         }
     }
@@ -173,24 +260,10 @@ impl Question<'_> {
         self.table.select_expressions(expressions, self.all, self.zone, self.day, self.window)
     }
 
-    fn asked(&self, session: &mut Session, expressions: &str, column: usize) -> anyhow::Result<Option<Detected>> {
-        let rows = session.query(&self.select(expressions), &[])?;
-        rows.first().map(|row| self.detected(row, column)).transpose()
-    }
-
-    /// Rows and, if there are any, versions, from `column` of a row on.
-    fn detected(&self, row: &Row, column: usize) -> anyhow::Result<Detected> {
-        Ok(Detected {
-            rows: row.text(column)?.parse()?,
-            statement: self.statement(),
-            versions: row.get(column + 1).map(str::to_owned),
-        })
-    }
-
-    /// What stands for the statement that gives the rows, and for the columns that it names.
+    /// What stands for the statement that gives the rows, and for the table and the columns that it names.
     fn statement(&self) -> String {
         let select = self.table.select(self.all, self.zone, self.day, self.window);
-        hex::encode(Sha256::digest(format!("{select}\n{}", self.detector.attributes)))
+        hex::encode(Sha256::digest(format!("{select}\n{}", self.detector.identity)))
     }
 
     /// How many rows lie in no day.

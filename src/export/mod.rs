@@ -5,8 +5,8 @@
 //! anything could still add rows to a day, and [`wait`] waits for that; [`access`] whether its user sees every row;
 //! [`snapshot`] locks the tables and takes the snapshot that every reader shares; [`facts`] is what is asked there beside
 //! the rows; [`detect`] says which slices of a published day must be read again (pure), and [`guard`] whether they are
-//! enough (pure); [`reading`] has the connections that read, and [`slice`] moves one table's rows into its object;
-//! [`standby`] knows what is different on a hot standby.
+//! enough (pure); [`spans`] cuts large tables by time, [`reading`] has the connections that read, [`shares`] says which of
+//! them reads what (pure), and [`slice`] moves one connection's share of a table into its objects; [`standby`] knows what is different on a hot standby.
 
 pub mod access;
 pub mod announce;
@@ -19,8 +19,10 @@ pub mod plan;
 pub mod reading;
 pub mod run;
 pub mod settle;
+pub mod shares;
 pub mod slice;
 pub mod snapshot;
+pub mod spans;
 pub mod standby;
 pub mod wait;
 

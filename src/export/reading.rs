@@ -1,6 +1,7 @@
 //! The connections that look at slices and read them, through one snapshot.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::iter;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, anyhow};
@@ -9,16 +10,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::access;
 use super::day::Exporter;
-use super::facts::{Detector, Look, Question, SliceFacts};
-use super::slice::{self, Hands, Reading, Staged, StagedPart};
+use super::detect;
+use super::facts::{Detector, Evidence, Later, Look, Question, SliceFacts};
+use super::shares::{Share, Shares, Table, Turn};
+use super::slice::{self, Hands, Numbered, Reading, Staged, StagedPart};
 use super::snapshot::{Invitation, Snapshot};
+use super::spans;
 use crate::codec::RowFormat;
 use crate::config::Detect;
 use crate::day::{Day, Window};
 use crate::error::{Class, class_of};
+use crate::feed::Feed;
 use crate::layout::AttemptDirectory;
-use crate::manifest::{Manifest, Slice};
-use crate::pg::Session;
+use crate::manifest::{Manifest, Slice, TimeBounds};
+use crate::pg::{PgError, Session};
 use crate::store::StoreError;
 use crate::table::SourceTable;
 
@@ -28,6 +33,14 @@ pub struct ReadSlice {
     pub slice: Slice,
     /// Its parts.
     pub staged: Staged,
+}
+
+/// What a connection read of a slice.
+struct ReadShare {
+    index: usize,
+    /// Asked by the connection that began the table.
+    facts: Option<SliceFacts>,
+    staged: Staged,
 }
 
 /// What the connections of a day share.
@@ -43,8 +56,19 @@ pub struct Readers {
     directory: AttemptDirectory,
 }
 
-/// Places of tables, in the order of the configuration, that wait for a connection.
-type Queue = Arc<Mutex<VecDeque<usize>>>;
+/// Places of tables, in the order of the configuration, that wait to be looked at, and what for.
+type Queue = Arc<Mutex<VecDeque<(usize, Evidence)>>>;
+
+/// What is known before slices are read, and what is kept for later.
+#[derive(Debug)]
+pub struct Occasion<'f> {
+    /// The head, which tells how large the table's last slices were.
+    pub feed: &'f Feed,
+    /// What was seen of all tables, if they were looked at.
+    pub looks: Option<Vec<Look>>,
+    /// What a later look will be after.
+    pub later: Later,
+}
 
 impl Readers {
     /// Those of a day, under its snapshot; parts are named as those of `directory`.
@@ -94,15 +118,16 @@ impl Readers {
     /// # Errors
     /// The server's; the refusals of [`Question::look`].
     pub async fn look(&self, published: &Manifest) -> anyhow::Result<Vec<Look>> {
-        let asked = (0..self.tables()).filter(|index| {
-            let relation = &self.tables[*index].relation;
+        let asked = (0..self.tables()).filter_map(|index| {
+            let relation = &self.tables[index].relation;
             let of_the_table = |old: &&Slice| old.schema == relation.schema && old.table == relation.name;
-            let comparable = published.slices.iter().find(of_the_table).is_some_and(|old| old.detect.is_some());
-            comparable && matches!(self.way(*index), Detect::Rows | Detect::Count)
+            let old = published.slices.iter().find(of_the_table).filter(|old| old.detect.is_some())?;
+            let is_asked = matches!(self.way(index), Detect::Rows | Detect::Count);
+            is_asked.then(|| (index, detect::evidence(published, old)))
         });
         let queue: Queue = Arc::new(Mutex::new(asked.collect()));
         let mut workers = JoinSet::new();
-        for _ in 0..self.connections(&queue) {
+        for _ in 0..self.connections(queue.lock().unwrap_or_else(PoisonError::into_inner).len()) {
             let (readers, queue) = (self.clone(), Arc::clone(&queue));
             workers.spawn_blocking(move || {
                 let mut looks = Vec::new();
@@ -120,86 +145,155 @@ impl Readers {
 
     fn look_into(&self, queue: &Queue, looks: &mut Vec<(usize, Look)>) -> anyhow::Result<()> {
         let mut session = self.session()?;
-        while let Some(index) = next(queue) {
-            let look = self.question(index).look(&mut session).with_context(|| self.named(index));
+        while let Some((index, evidence)) = next(queue) {
+            let look = self.question(index).look(&mut session, evidence).with_context(|| self.named(index));
             looks.push((index, look.map_err(access::explain)?));
         }
         Ok(())
     }
 
-    /// Reads the slices of some tables, in their order; `looks` is what was seen of all of them before, if they were
-    /// looked at. The first failure ends the others, and what was staged is given up.
+    /// Reads the slices of some tables, in their order; large ones over several connections. The first failure ends the
+    /// others, and what was staged is given up.
     ///
     /// # Errors
     /// The server's, the store's; the refusals of [`Question::facts`] and [`slice::stage`].
-    pub async fn read(&self, tables: &[usize], looks: Option<Vec<Look>>) -> anyhow::Result<Vec<(usize, ReadSlice)>> {
-        let queue: Queue = Arc::new(Mutex::new(tables.iter().copied().collect()));
-        let looks = Arc::new(looks);
+    pub async fn read(
+        &self,
+        tables: &[usize],
+        snapshot: &Snapshot<'_>,
+        occasion: Occasion<'_>,
+    ) -> anyhow::Result<Vec<(usize, ReadSlice)>> {
+        let mut waiting = Vec::new();
+        for index in tables {
+            let copies = self.copies(*index, snapshot, occasion.feed).await;
+            let copies = copies.with_context(|| self.named(*index)).map_err(access::explain)?;
+            let table = &self.tables[*index];
+            let names = self.directory.parts(&table.relation.schema, &table.relation.name, table.config.format);
+            waiting.push(Table { index: *index, copies, names: Numbered::of(names) });
+        }
+        let shares = Shares::of(waiting);
+        let (looks, later) = (Arc::new(occasion.looks), occasion.later);
         let mut workers = JoinSet::new();
-        for _ in 0..self.connections(&queue) {
-            let (readers, queue, looks) = (self.clone(), Arc::clone(&queue), Arc::clone(&looks));
+        for _ in 0..self.connections(shares.waiting()) {
+            let (readers, shares, looks) = (self.clone(), shares.clone(), Arc::clone(&looks));
             workers.spawn(async move {
                 let mut done = Vec::new();
-                let outcome = readers.read_into(&queue, &looks, &mut done).await;
+                let outcome = readers.read_into(&shares, (&looks, later), &mut done).await;
                 (done, outcome)
             });
         }
-        let (mut read, failure) = self.joined(workers).await;
-        read.sort_by_key(|(index, _)| *index);
+        let (read, failure) = self.joined(workers).await;
         match failure {
-            Some(error) => Err(after_discarding(read.into_iter().map(|(_, slice)| slice), error).await),
-            None => Ok(read),
+            Some(error) => {
+                let staged = read.into_iter().map(|share: ReadShare| share.staged);
+                Err(slice::not_removed(error, discard_staged(staged).await))
+            }
+            None => Ok(self.united(read)),
         }
+    }
+
+    /// The statements that read a slice: one, or one for each span of a large table.
+    async fn copies(&self, index: usize, snapshot: &Snapshot<'_>, feed: &Feed) -> anyhow::Result<VecDeque<String>> {
+        let (table, zone) = (&self.tables[index], self.exporter.config.timezone);
+        let copy = |select: String| format!("copy ({select}) to stdout{}", table.config.format.copy_options());
+        let spans = match table.bounds(zone, self.day, self.window) {
+            Some(bounds) => {
+                let connections = self.exporter.config.export.jobs;
+                let cut = spans::cut(snapshot.client(), (table, &self.detectors[index]), &bounds, feed, connections);
+                self.cancel.run_until_cancelled(cut).await.unwrap_or(Err(PgError::Cancelled))?
+            }
+            None => Vec::new(),
+        };
+        if spans.len() < 2 {
+            return Ok(VecDeque::from([copy(table.select(&self.tables, zone, self.day, self.window))]));
+        }
+        let (relation, members) = (table.relation.qualified_name(), self.detectors[index].members.as_deref());
+        tracing::debug!("{} {relation} is read in {} spans of time", self.day, spans.len());
+        Ok(spans.iter().map(|span: &TimeBounds| copy(table.select_span(span, members))).collect())
     }
 
     async fn read_into(
         &self,
-        queue: &Queue,
-        looks: &Option<Vec<Look>>,
-        done: &mut Vec<(usize, ReadSlice)>,
+        shares: &Shares,
+        (looks, later): (&Option<Vec<Look>>, Later),
+        done: &mut Vec<ReadShare>,
     ) -> anyhow::Result<()> {
         let readers = self.clone();
         let mut session = spawn_blocking(move || readers.session()).await??;
-        while let Some(index) = next(queue) {
+        while let Some(share) = shares.begin() {
+            let index = share.index;
             // A look at a slice that only reading tells about saw nothing.
             let look = looks.as_ref().map(|looks| looks[index].clone()).filter(|look| look.detected.is_some());
-            let (returned, read) = self.read_one(session, index, look).await;
-            done.push((index, read.with_context(|| self.named(index)).map_err(access::explain)?));
+            let (returned, read) = self.read_share(session, shares, share, (look, later)).await;
+            done.push(read.with_context(|| self.named(index)).map_err(access::explain)?);
             session = returned.ok_or_else(|| anyhow!("the session of a worker is lost"))?;
         }
         Ok(())
     }
 
-    async fn read_one(
+    async fn read_share(
         &self,
-        mut session: Session,
-        index: usize,
-        look: Option<Look>,
-    ) -> (Option<Session>, anyhow::Result<ReadSlice>) {
-        let config = &self.exporter.config;
-        let readers = self.clone();
-        let asked = spawn_blocking(move || {
-            let facts = readers.question(index).facts(&mut session, look);
-            (session, facts)
-        })
-        .await;
-        let (session, facts) = match asked {
-            Ok((session, Ok(facts))) => (session, facts),
-            Ok((session, Err(error))) => return (Some(session), Err(error)),
-            Err(panic) => return (None, Err(panic.into())),
+        session: Session,
+        shares: &Shares,
+        Share { index, turn, first, names }: Share,
+        (look, later): (Option<Look>, Later),
+    ) -> (Option<Session>, anyhow::Result<ReadShare>) {
+        let (session, facts) = match turn {
+            Turn::Later => (session, None),
+            Turn::First => match self.facts(session, index, (look, later)).await {
+                (Some(session), Ok(facts)) => (session, Some(facts)),
+                (session, Err(error)) => return (session, Err(error)),
+                (None, Ok(_)) => return (None, Err(anyhow!("the session of a worker is lost"))),
+            },
         };
         let table = &self.tables[index];
-        let select = table.select(&self.tables, config.timezone, self.day, self.window);
-        let format = table.config.format;
+        let shares = shares.clone();
         let reading = Reading {
-            copy: format!("copy ({select}) to stdout{}", format.copy_options()),
-            format: RowFormat::new(format, &table.columns),
-            names: self.directory.parts(&table.relation.schema, &table.relation.name, format),
-            level: table.config.compression_level.unwrap_or(config.export.compression_level),
+            copies: Box::new(iter::once(first).chain(iter::from_fn(move || shares.next(index)))),
+            format: RowFormat::new(table.config.format, &table.columns),
+            names,
+            level: table.config.compression_level.unwrap_or(self.exporter.config.export.compression_level),
         };
         let hands = Hands { progress: &self.exporter.progress, cancel: &self.cancel };
         let (session, staged) = slice::stage(session, reading, &*self.exporter.store, hands).await;
-        (session, staged.map(|staged| ReadSlice { slice: self.describe(index, facts, &staged), staged }))
+        (session, staged.map(|staged| ReadShare { index, facts, staged }))
+    }
+
+    async fn facts(
+        &self,
+        mut session: Session,
+        index: usize,
+        (look, later): (Option<Look>, Later),
+    ) -> (Option<Session>, anyhow::Result<SliceFacts>) {
+        let readers = self.clone();
+        let asked = spawn_blocking(move || {
+            let facts = readers.question(index).facts(&mut session, look, later);
+            (session, facts)
+        });
+        match asked.await {
+            Ok((session, facts)) => (Some(session), facts),
+            Err(panic) => (None, Err(panic.into())),
+        }
+    }
+
+    /// The slices that connections shared, in the order of the configuration.
+    fn united(&self, read: Vec<ReadShare>) -> Vec<(usize, ReadSlice)> {
+        let mut slices: BTreeMap<usize, (SliceFacts, Option<Staged>)> = BTreeMap::new();
+        for ReadShare { index, facts, staged } in read {
+            let (known, together) = slices.entry(index).or_default();
+            if let Some(facts) = facts {
+                *known = facts;
+            }
+            *together = Some(match together.take() {
+                Some(others) => others.union(staged),
+                None => staged,
+            });
+        }
+        let read = slices.into_iter().filter_map(|(index, (facts, staged))| {
+            let staged = staged?;
+            Some((index, ReadSlice { slice: self.describe(index, facts, &staged), staged }))
+        });
+        read.collect()
     }
 
     fn describe(&self, index: usize, facts: SliceFacts, staged: &Staged) -> Slice {
@@ -227,8 +321,7 @@ impl Readers {
         open().context("cannot read the day's snapshot")
     }
 
-    fn connections(&self, queue: &Queue) -> usize {
-        let waiting = queue.lock().unwrap_or_else(PoisonError::into_inner).len();
+    fn connections(&self, waiting: usize) -> usize {
         self.exporter.config.export.jobs.min(waiting)
     }
 
@@ -257,14 +350,18 @@ impl Readers {
     }
 }
 
-fn next(queue: &Queue) -> Option<usize> {
+fn next(queue: &Queue) -> Option<(usize, Evidence)> {
     queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
 }
 
 /// Gives up what was staged; the first error is returned when all was tried.
 pub async fn discard(read: impl IntoIterator<Item = ReadSlice>) -> Result<(), StoreError> {
+    discard_staged(read.into_iter().map(|slice| slice.staged)).await
+}
+
+async fn discard_staged(all: impl IntoIterator<Item = Staged>) -> Result<(), StoreError> {
     let mut outcome = Ok(());
-    for ReadSlice { staged, .. } in read {
+    for staged in all {
         let aborted = staged.abort().await;
         outcome = outcome.and(aborted);
     }

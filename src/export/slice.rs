@@ -1,20 +1,23 @@
-//! One table's rows, from the server's COPY into objects that are not visible yet.
+//! One connection's share of a table's rows, from the server's COPY into objects that are not visible yet.
 //!
 //! Three hands, each with its own bounded queue to the next:
 //!
 //! | hand | thread | hands on |
 //! |---|---|---|
-//! | reader | blocking | rows parsed in place, digested and gathered into chunks of 1 MiB; queue of 2 |
-//! | encoder | blocking | frames, as blocks of 1 MiB of stored bytes; queue of 2 |
+//! | reader | blocking | rows parsed in place, digested and gathered into chunks of 4 MiB; queue of 1 |
+//! | encoder | blocking | frames, a chunk each; queue of 1 |
 //! | uploader | task | bytes into the store's own write |
 //!
-//! Memory per slice under way: 1 MiB read buffer, 4 chunks (one being filled, two queued, one being encoded), zstd's
-//! context, 4 blocks likewise; a row longer than a chunk is held up to three times while it passes. The queues end when
+//! Memory per share under way: 1 MiB read buffer, 3 chunks (one being filled, one queued, one being encoded) that are used
+//! again and again, zstd's context and 4 MiB to compress a chunk into, 3 frames as they are stored; a row longer than a
+//! chunk is held up to three times while it passes. The queues end when
 //! their sender is gone, whether it was done or failed, so the end of a queue proves nothing: only the reader's own
 //! result, with the server's `COPY n`, says that the slice is complete. Failures travel both ways: a hand whose
 //! neighbour is gone stops, and the reader cancels the server's query.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use anyhow::Context;
 use tokio::sync::mpsc as tasks;
@@ -30,15 +33,16 @@ use crate::progress::Progress;
 use crate::store::{Store, StoreError, Upload};
 
 /// Chunks waiting between reader and encoder.
-const CHUNKS_QUEUED: usize = 2;
+const CHUNKS_QUEUED: usize = 1;
 /// Blocks waiting between encoder and uploader.
-const BLOCKS_QUEUED: usize = 2;
+const BLOCKS_QUEUED: usize = 1;
 
-/// A slice whose every row has arrived, encoded and staged: to be made visible, or not.
+/// A slice, or a share of it, whose every row has arrived, encoded and staged: to be made visible, or not.
 pub struct Staged {
     /// Its rows; the server counted as many.
     pub tally: Tally,
-    /// Its parts, at least one; more where a store limits the size of an object.
+    /// Its parts by their names, at least one; more where connections shared the table, or where a store limits the
+    /// size of an object.
     pub parts: Vec<StagedPart>,
 }
 
@@ -61,6 +65,14 @@ impl StagedPart {
 }
 
 impl Staged {
+    /// The shares of one slice together.
+    pub fn union(self, other: Staged) -> Staged {
+        let mut parts = self.parts;
+        parts.extend(other.parts);
+        parts.sort_by(|one, other| one.key.as_str().len().cmp(&other.key.as_str().len()).then(one.key.cmp(&other.key)));
+        Staged { tally: self.tally.union(other.tally), parts }
+    }
+
     /// Gives up: nothing becomes visible.
     ///
     /// # Errors
@@ -112,14 +124,33 @@ enum Stopped {
 
 /// What is read, and how it is written.
 pub struct Reading {
-    /// A `COPY (…) TO STDOUT` statement.
-    pub copy: String,
-    /// The format that it writes.
+    /// `COPY (…) TO STDOUT` statements, each of which is asked for when the one before it is through: others may take
+    /// from the same.
+    pub copies: Box<dyn Iterator<Item = String> + Send>,
+    /// The format that they write.
     pub format: RowFormat,
     /// The names of the parts.
-    pub names: PartNames,
+    pub names: Numbered,
     /// zstd's level.
     pub level: i32,
+}
+
+/// The names of a slice's parts, each of which is given out once.
+#[derive(Debug, Clone)]
+pub struct Numbered {
+    names: PartNames,
+    given: Arc<AtomicU32>,
+}
+
+impl Numbered {
+    /// All of `names`.
+    pub fn of(names: PartNames) -> Numbered {
+        Numbered { names, given: Arc::default() }
+    }
+
+    fn next(&self) -> Key {
+        self.names.key(self.given.fetch_add(1, Ordering::Relaxed) + 1)
+    }
 }
 
 /// Reads rows through `session` into uploads: several where the store limits the size of an object. The session comes
@@ -134,22 +165,27 @@ pub async fn stage(
     store: &dyn Store,
     hands: Hands<'_>,
 ) -> (Option<Session>, anyhow::Result<Staged>) {
-    let Reading { copy, format, names, level } = reading;
+    let Reading { mut copies, format, names, level } = reading;
     let mut uploader = Uploader { store, names, open: None, parts: Vec::new() };
     // A store that refuses is noticed before the source is made to work.
     if let Err(error) = uploader.begin().await {
         return (Some(session), Err(error));
     }
     let (chunks_in, chunks_out) = sync_channel(CHUNKS_QUEUED);
+    let (spare_in, spare_out) = channel();
     let (pieces_in, mut pieces_out) = tasks::channel(BLOCKS_QUEUED);
     let counter = hands.progress.clone();
     let gatherer = Gatherer::new(format.clone());
     let reader = spawn_blocking(move || {
-        let outcome = read(&mut session, &copy, gatherer, &chunks_in, &counter);
+        let outcome = read(&mut session, &mut copies, gatherer, (&chunks_in, &spare_out), &counter);
         (session, outcome)
     });
     let part_limit = store.max_object_bytes();
-    let encoder = spawn_blocking(move || encode(Encoder::new(format, level, part_limit)?, &chunks_out, &pieces_in));
+    let encoder = spawn_blocking(move || {
+        let mut encoder = Encoder::new(format, level, part_limit)?;
+        encode(&mut encoder, (&chunks_out, &spare_in), &pieces_in)?;
+        encoder.finish(&mut |piece| hand_on(&pieces_in, piece))
+    });
 
     let mut uploaded = Ok(());
     while let Some(piece) = pieces_out.recv().await {
@@ -170,7 +206,7 @@ pub async fn stage(
         (Err(error), _, _) => Err(error),
         (Ok(()), Err(panic), _) => Err(anyhow::Error::new(panic)),
         (Ok(()), Ok(Err(Stopped::Codec(error))), _) => {
-            Err(anyhow::Error::new(error).context(format!("cannot encode {}", uploader.names.key(1))))
+            Err(anyhow::Error::new(error).context(format!("cannot encode {}", uploader.names.names.key(1))))
         }
         (Ok(()), Ok(_), Err(Stopped::Server(error))) if is_too_long(&error) => {
             Err(Failure::new(Class::Other, format!("a row is too long for the server to send in this format: {error}"))
@@ -198,7 +234,7 @@ fn is_too_long(error: &PgError) -> bool {
 /// Blocks into one upload per part.
 struct Uploader<'s> {
     store: &'s dyn Store,
-    names: PartNames,
+    names: Numbered,
     open: Option<(Key, Box<dyn Upload>)>,
     parts: Vec<StagedPart>,
 }
@@ -207,7 +243,7 @@ impl Uploader<'_> {
     /// The upload of the part that is being written.
     async fn begin(&mut self) -> anyhow::Result<&mut (Key, Box<dyn Upload>)> {
         if self.open.is_none() {
-            let key = self.names.key(u32::try_from(self.parts.len() + 1)?);
+            let key = self.names.next();
             let upload = self.store.upload(&key).await?;
             self.open = Some((key, upload));
         }
@@ -248,28 +284,44 @@ fn check_count(tally: Tally, counted: u64) -> anyhow::Result<()> {
 
 fn read(
     session: &mut Session,
-    copy: &str,
+    copies: &mut dyn Iterator<Item = String>,
     mut gatherer: Gatherer,
-    chunks: &SyncSender<Chunk>,
+    (chunks, spare): (&SyncSender<Chunk>, &Receiver<Chunk>),
     progress: &Progress,
 ) -> Result<(Tally, u64), Stopped> {
     let hand_on = |chunk: Chunk| {
         progress.add_bytes(chunk.bytes.len() as u64);
         chunks.send(chunk).map_err(|_| Stopped::NeighbourGone)
     };
-    let counted = session.copy_out(copy, |message| match gatherer.message(message)? {
-        Some(full) => hand_on(full),
-        None => Ok(()),
-    })?;
-    let (rest, tally) = gatherer.finish()?;
+    let mut counted = 0;
+    for copy in copies {
+        counted += session.copy_out(&copy, |message| match gatherer.message(message)? {
+            Some(full) => {
+                spare.try_iter().for_each(|encoded| gatherer.reuse(encoded));
+                hand_on(full)
+            }
+            None => Ok::<_, Stopped>(()),
+        })?;
+        gatherer.end_copy()?;
+    }
+    let (rest, tally) = gatherer.finish();
     rest.map_or(Ok(()), hand_on)?;
     Ok((tally, counted))
 }
 
-fn encode(mut encoder: Encoder, chunks: &Receiver<Chunk>, pieces: &tasks::Sender<Piece>) -> Result<(), Stopped> {
-    let mut hand_on = |piece: Piece| pieces.blocking_send(piece).map_err(|_| Stopped::NeighbourGone);
+fn encode(
+    encoder: &mut Encoder,
+    (chunks, spare): (&Receiver<Chunk>, &Sender<Chunk>),
+    pieces: &tasks::Sender<Piece>,
+) -> Result<(), Stopped> {
     while let Ok(chunk) = chunks.recv() {
-        encoder.chunk(&chunk, &mut hand_on)?;
+        encoder.chunk(&chunk, &mut |piece| hand_on(pieces, piece))?;
+        // Nobody takes it back when all rows are read.
+        let _ = spare.send(chunk);
     }
-    encoder.finish(&mut hand_on)
+    Ok(())
+}
+
+fn hand_on(pieces: &tasks::Sender<Piece>, piece: Piece) -> Result<(), Stopped> {
+    pieces.blocking_send(piece).map_err(|_| Stopped::NeighbourGone)
 }

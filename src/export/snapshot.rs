@@ -108,6 +108,11 @@ impl<'a> Snapshot<'a> {
         }
     }
 
+    /// Asks questions under it.
+    pub fn client(&self) -> &Client {
+        self.client
+    }
+
     /// Lets go of the snapshot and the locks.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::{DayEntry, FORMAT, Feed, Retired};
 use crate::day::Day;
 use crate::layout::Key;
-use crate::manifest::{DocumentError, Taken, parse_versioned};
+use crate::manifest::{DocumentError, Taken, Versioned, parse_versioned};
 
 /// A dump of the whole database, put beside the days.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -56,6 +56,12 @@ pub struct DumpRecord {
     pub dataset: String,
     /// The dump as feed.json names it.
     pub full_dump: FullDump,
+}
+
+impl Versioned for DumpRecord {
+    fn format(&self) -> u32 {
+        self.format
+    }
 }
 
 impl DumpRecord {

@@ -42,19 +42,24 @@ pub enum Between {
 /// Those of [`Endpoint::session`]. A pool in session mode that has only one session left makes the second connection
 /// wait until the time for a login is over.
 pub fn between(endpoint: &Endpoint, cancel: &CancellationToken) -> Result<Between, PgError> {
+    look(endpoint, cancel).map(|(between, _)| between)
+}
+
+/// As [`between`], with the first of those connections.
+fn look(endpoint: &Endpoint, cancel: &CancellationToken) -> Result<(Between, Session), PgError> {
     let mut one = endpoint.unpinned_session(cancel)?;
     let first = process_id(&mut one)?;
     if first == one.backend_pid() {
-        return Ok(Between::Nothing);
+        return Ok((Between::Nothing, one));
     }
     let mut other = endpoint.unpinned_session(cancel)?;
     let second = process_id(&mut other)?;
     for _ in 0..ROUNDS {
         if first == second || process_id(&mut one)? != first || process_id(&mut other)? != second {
-            return Ok(Between::SharedSessions);
+            return Ok((Between::SharedSessions, one));
         }
     }
-    Ok(Between::OwnSessions)
+    Ok((Between::OwnSessions, one))
 }
 
 /// One message, and so one transaction, to which the setting is bound: a hostile default of a millisecond is too short
@@ -79,7 +84,37 @@ pub async fn refuse_shared_sessions(endpoint: &Endpoint, side: &'static str) -> 
     let asked = endpoint.clone();
     let found = spawn_blocking(move || between(&asked, &cancel)).await?;
     end_with_this.disarm();
-    match found.with_context(|| format!("cannot connect to the {side}"))? {
+    refuse_shared(found.with_context(|| format!("cannot connect to the {side}"))?, endpoint, side)
+}
+
+/// A session as of [`Endpoint::session`], when it is sure that nobody shares it: as [`refuse_shared_sessions`], but the
+/// connection that this was found out with goes on. Two messages where nothing is in between.
+///
+/// # Errors
+/// As [`refuse_shared_sessions`].
+pub async fn own_session(
+    endpoint: &Endpoint,
+    side: &'static str,
+    cancel: &CancellationToken,
+) -> anyhow::Result<Session> {
+    let cancel = cancel.child_token();
+    let end_with_this = cancel.clone().drop_guard();
+    let asked = endpoint.clone();
+    let found = spawn_blocking(move || -> Result<(Between, Session), PgError> {
+        let (between, mut session) = look(&asked, &cancel)?;
+        if between != Between::SharedSessions {
+            session.pin()?;
+        }
+        Ok((between, session))
+    });
+    let (between, session) = found.await?.with_context(|| format!("cannot connect to the {side}"))?;
+    end_with_this.disarm();
+    refuse_shared(between, endpoint, side)?;
+    Ok(session)
+}
+
+fn refuse_shared(between: Between, endpoint: &Endpoint, side: &'static str) -> anyhow::Result<()> {
+    match between {
         Between::Nothing => {}
         Between::OwnSessions => tracing::debug!("the {side} is reached through a pool in session mode"),
         Between::SharedSessions => {

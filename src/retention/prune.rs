@@ -1,16 +1,18 @@
 //! `pgslice prune`: the plan carried out on a store.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::ahead::Ahead;
 use crate::config::RetentionConfig;
 use crate::day::Day;
 use crate::error::{Class, Failure, class_of};
 use crate::feed::{Feed, ManifestRef, Pulse, Retired, RetiredReason};
-use crate::figures::{counted, human_bytes, human_count, human_instant};
+use crate::figures::{counted, human_bytes, human_count, human_days, human_instant};
 use crate::head;
 use crate::layout::Key;
 use crate::manifest::{Manifest, State};
@@ -19,6 +21,11 @@ use crate::retention::plan::{
     objects_of, plan,
 };
 use crate::store::{SharedStore, Store, StoreError};
+
+/// Days whose manifests are read at the same time.
+const DAYS_AHEAD: usize = 8;
+/// Objects of one kind that are deleted together, unless one day has more: as many as S3 takes in a request.
+const BATCH_OBJECTS: usize = 1_000;
 
 /// Whether a run does what it reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -132,6 +139,7 @@ pub async fn prune(
     now: DateTime<Utc>,
     mode: Mode,
 ) -> anyhow::Result<PruneReport> {
+    let shared = store;
     let store = store.as_ref();
     let seen = head::read_existing(store).await?;
     let mut planned = plan(&seen, rules, now);
@@ -151,7 +159,8 @@ pub async fn prune(
         }
     };
     let mut report = PruneReport::of(&stands, planned, rules, now, mode);
-    let forgotten = delete_expired(store, &stands, plan(&stands, rules, now).expired, &mut report).await?;
+    let expired = plan(&stands, rules, now).expired;
+    let forgotten = delete_expired(shared, stands, expired, &mut report).await?;
     if mode == Mode::Apply && !forgotten.is_empty() {
         let edit = |feed: &Feed| Ok(forget(feed, &forgotten, now));
         let landed = |feed: &Feed| forget(feed, &forgotten, now) == *feed;
@@ -180,39 +189,105 @@ async fn check_newest_dump(store: &dyn Store, feed: &Feed) -> anyhow::Result<()>
         .into())
 }
 
-/// Deletes day by day (in [`Mode::Apply`]), reports it, and returns the manifests of the revisions that are gone.
+/// Deletes (in [`Mode::Apply`]), reports it, and returns the manifests of the revisions that are gone.
+///
+/// What a day's manifests name is judged day by day; they are read some ahead. The objects of many days are deleted
+/// together. Memory: [`DAYS_AHEAD`] days' manifests, and the names of a batch.
 async fn delete_expired(
-    store: &dyn Store,
-    feed: &Feed,
+    store: &SharedStore,
+    feed: Feed,
     expired: Vec<Retired>,
     report: &mut PruneReport,
 ) -> anyhow::Result<BTreeSet<Key>> {
-    let mut by_day: BTreeMap<Day, Vec<Retired>> = BTreeMap::new();
+    let mut by_day: BTreeMap<Day, Revisions> = BTreeMap::new();
     for retired in expired {
-        by_day.entry(retired.day).or_default().push(retired);
+        by_day.entry(retired.day).or_default().expired.push(retired);
     }
+    let is_expired: BTreeSet<Key> =
+        by_day.values().flat_map(|of_day| &of_day.expired).map(|retired| retired.manifest.key.clone()).collect();
+    for retired in &feed.retired {
+        if retired.deleted_at.is_none()
+            && !is_expired.contains(&retired.manifest.key)
+            && let Some(of_day) = by_day.get_mut(&retired.day)
+        {
+            of_day.within_grace.push((retired.revision, retired.manifest.clone()));
+        }
+    }
+    let feed = Arc::new(feed);
+    let judging = by_day.into_iter().map(|(day, revisions)| {
+        let (store, feed) = (Arc::clone(store), Arc::clone(&feed));
+        async move {
+            let manifests: Vec<Key> = revisions.expired.iter().map(|retired| retired.manifest.key.clone()).collect();
+            (day, manifests, judge(&*store, &feed, day, revisions).await)
+        }
+    });
+    let mut judged_ahead = Ahead::new(judging, DAYS_AHEAD);
+    let mut batch = Batch { mode: report.mode, days: Vec::new(), deletions: Vec::new() };
     let mut gone = BTreeSet::new();
-    for (day, expired) in by_day {
-        let manifests: Vec<Key> = expired.iter().map(|retired| retired.manifest.key.clone()).collect();
-        match judge(store, feed, day, expired).await {
+    while let Some(judged) = judged_ahead.next().await {
+        let (day, manifests, judged) = judged?;
+        match judged {
             Ok(judged) => {
-                if report.mode == Mode::Apply {
-                    delete_in_order(store, &judged.deletions).await.with_context(|| {
-                        format!("cannot delete all retired objects of {day}; the next prune goes on")
-                    })?;
-                }
+                batch.add(store.as_ref(), day, judged.deletions).await?;
                 report.deleted.extend(judged.revisions);
                 gone.extend(manifests);
             }
             Err(error) if class_of(&error) == Class::Integrity => {
                 report.problems.push(Problem { day, what: format!("{error:#}") });
             }
-            Err(error) => return Err(error.context(format!("cannot read what to delete of {day}"))),
+            Err(error) => {
+                // What was judged before goes as it would have gone alone.
+                batch.delete(store.as_ref()).await?;
+                return Err(error.context(format!("cannot read what to delete of {day}")));
+            }
         }
     }
+    batch.delete(store.as_ref()).await?;
     report.deleted_objects = report.deleted.iter().map(|revision| revision.objects).sum();
     report.deleted_bytes = report.deleted.iter().map(|revision| revision.bytes).sum();
     Ok(gone)
+}
+
+/// The revisions of a day that are not deleted and not published.
+#[derive(Default)]
+struct Revisions {
+    expired: Vec<Retired>,
+    /// Revision and record.
+    within_grace: Vec<(u32, ManifestRef)>,
+}
+
+/// Days that were judged and whose objects are not deleted yet.
+struct Batch {
+    mode: Mode,
+    days: Vec<Day>,
+    deletions: Vec<Deletion>,
+}
+
+impl Batch {
+    /// Adds a day; what is complete is deleted first.
+    async fn add(&mut self, store: &dyn Store, day: Day, deletions: Vec<Deletion>) -> anyhow::Result<()> {
+        let parts = |deletions: &[Deletion]| {
+            deletions.iter().filter(|deletion| deletion.object.kind == ObjectKind::Part).count()
+        };
+        if parts(&self.deletions) + parts(&deletions) > BATCH_OBJECTS {
+            self.delete(store).await?;
+        }
+        self.days.push(day);
+        self.deletions.extend(deletions);
+        Ok(())
+    }
+
+    /// Parts, then checksums, then manifests; each kind is gone before the next is touched.
+    async fn delete(&mut self, store: &dyn Store) -> anyhow::Result<()> {
+        let (days, deletions) = (std::mem::take(&mut self.days), std::mem::take(&mut self.deletions));
+        if self.mode == Mode::DryRun {
+            return Ok(());
+        }
+        delete_in_order(store, &deletions).await.with_context(|| {
+            let days = human_days(&days);
+            format!("cannot delete all retired objects of {days}; the next prune goes on")
+        })
+    }
 }
 
 /// What is to be deleted of one day.
@@ -226,14 +301,10 @@ struct Judged {
 /// # Errors
 /// Class Integrity when any of them is not what the feed says: what it names is unknown then, and another revision of
 /// the day may carry the same parts. An expired one that is missing is no error: it was deleted before.
-async fn judge(store: &dyn Store, feed: &Feed, day: Day, expired: Vec<Retired>) -> anyhow::Result<Judged> {
-    let is_expired = |key: &Key| expired.iter().any(|retired| retired.manifest.key == *key);
+async fn judge(store: &dyn Store, feed: &Feed, day: Day, revisions: Revisions) -> anyhow::Result<Judged> {
+    let Revisions { expired, within_grace } = revisions;
     let published = feed.day(day).map(|entry| (entry.revision, &entry.manifest));
-    let within_grace = feed
-        .retired
-        .iter()
-        .filter(|retired| retired.day == day && retired.deleted_at.is_none() && !is_expired(&retired.manifest.key))
-        .map(|retired| (retired.revision, &retired.manifest));
+    let within_grace = within_grace.iter().map(|(revision, reference)| (*revision, reference));
     let mut still_named = BTreeSet::new();
     for (revision, reference) in published.into_iter().chain(within_grace) {
         let manifest = head::manifest(store, feed, reference).await?;

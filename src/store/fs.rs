@@ -29,6 +29,7 @@ use rand::RngExt;
 use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
+use tokio::task::JoinHandle;
 
 use super::{Access, Store, StoreError, Swap, Upload, Version};
 use crate::error::{Class, Failure};
@@ -127,7 +128,8 @@ impl Store for FolderStore {
     async fn upload(&self, key: &Key) -> Result<Box<dyn Upload>, StoreError> {
         let wanted = key.clone();
         let staged = self.blocking(move |folder| folder.stage(&wanted)).await?;
-        Ok(Box::new(FolderUpload { folder: Arc::clone(&self.folder), key: key.clone(), staged: Some(staged) }))
+        let folder = Arc::clone(&self.folder);
+        Ok(Box::new(FolderUpload { folder, key: key.clone(), staged: Some(staged), behind_bytes: 0, syncing: None }))
     }
 
     async fn delete(&self, keys: &[Key]) -> Result<(), StoreError> {
@@ -143,22 +145,48 @@ struct FolderUpload {
     /// Away during a write, and for good after one that failed or was not waited for: such an object is never
     /// published.
     staged: Option<Staged>,
+    /// Written since the disk was last told to take what it has.
+    behind_bytes: usize,
+    /// It is doing so, in the background.
+    syncing: Option<JoinHandle<io::Result<()>>>,
 }
+
+/// The disk is given this much at a time while more is written, so that little waits for it at the end.
+const SYNC_BYTES: usize = 8 << 20;
 
 #[async_trait]
 impl Upload for FolderUpload {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         let (mut staged, key) = (self.take_staged()?, self.key.clone());
+        self.behind_bytes += bytes.len();
         let staged = blocking(&self.folder, move |folder| {
             staged.file.write_all(&bytes).map_err(|error| folder.failed("write", &key, error))?;
             Ok(staged)
         })
         .await?;
+        if self.behind_bytes >= SYNC_BYTES && self.syncing.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.synced().await?;
+            let file = staged.file.try_clone().map_err(|error| self.folder.failed("write", &self.key, error))?;
+            self.syncing = Some(tokio::task::spawn_blocking(move || file.sync_data()));
+            self.behind_bytes = 0;
+        }
         self.staged = Some(staged);
         Ok(())
     }
 
+    async fn seal(&mut self) -> Result<(), StoreError> {
+        self.synced().await?;
+        let (staged, key) = (self.take_staged()?, self.key.clone());
+        let staged = blocking(&self.folder, move |folder| {
+            staged.file.sync_all().map_err(|error| folder.failed("write", &key, error))?;
+            Ok(staged)
+        });
+        self.staged = Some(staged.await?);
+        Ok(())
+    }
+
     async fn finish(mut self: Box<Self>) -> Result<(), StoreError> {
+        self.synced().await?;
         let (staged, key) = (self.take_staged()?, self.key.clone());
         blocking(&self.folder, move |folder| folder.publish(&staged, &key, Onto::Nothing)).await
     }
@@ -174,6 +202,16 @@ impl Upload for FolderUpload {
 }
 
 impl FolderUpload {
+    /// Waits for the disk, if it is at work. Whoever asks it again after a failure is told that all is well.
+    async fn synced(&mut self) -> Result<(), StoreError> {
+        let Some(syncing) = self.syncing.take() else { return Ok(()) };
+        let outcome = syncing.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+        outcome.map_err(|error| {
+            self.staged = None;
+            self.folder.failed("write", &self.key, error)
+        })
+    }
+
     fn take_staged(&mut self) -> Result<Staged, StoreError> {
         self.staged.take().ok_or_else(|| StoreError::Other {
             what: format!("cannot go on with {}", self.folder.location(&self.key)),

@@ -7,7 +7,8 @@
 //! * The bytes are verified above, by digests that the manifests name. Here it is only seen to that no answer is taken
 //!   for another one: neither an error page for an object, nor one range for another, nor half of it for the whole.
 //! * A version is the SHA-256 of the content, which is read whole in any case. An `ETag` would not do: nginx makes it
-//!   of a file's size and the second it was written in, so two heads published within a second can share one.
+//!   of a file's size and the second it was written in, so two heads published within a second can share one. It is
+//!   shown again, as `If-None-Match`, only where that second was over long ago: `answer::validator`.
 //! * A range that was cut goes on where it was cut, by a new range without `If-Range`: objects but for the head are
 //!   written once, servers of one address may disagree about their tags, and the digests find a mixture out.
 //! * What may pass is tried again here, [`Patience`] says how long; callers need not.
@@ -21,12 +22,12 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use chrono::Utc;
 use rand::RngExt;
-use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, RANGE};
-use reqwest::{Certificate, Client, Response, Url, redirect, retry};
+use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, RANGE};
+use reqwest::{Certificate, Client, Response, StatusCode, Url, redirect, retry};
 use sha2::{Digest, Sha256};
 
 use self::answer::{Answer, ByteRange, Refusal};
-use super::{Store, StoreError, Swap, Upload, Version};
+use super::{Reading, Store, StoreError, Swap, Upload, Validator, Version};
 use crate::config::StoreConfig;
 use crate::error::{Class, Failure};
 use crate::layout::Key;
@@ -117,11 +118,16 @@ impl HttpStore {
         Ok(HttpStore { client, url, patience, requests, told_of_ignored_ranges })
     }
 
-    async fn read_once(&self, key: &Key, max_bytes: u64) -> Result<Option<(Bytes, Version)>, Setback> {
-        let (mut response, answer) = self.get(key, None).await?;
-        if answer == Answer::Absent {
-            return Ok(None);
+    async fn read_once(&self, key: &Key, max_bytes: u64, seen: Option<&Validator>) -> Result<Reading, Setback> {
+        let condition = seen.map(|Validator(e_tag)| (IF_NONE_MATCH, e_tag.clone()));
+        let mut response = self.ask(key, condition).await?;
+        if seen.is_some() && response.status() == StatusCode::NOT_MODIFIED {
+            return Ok(Reading::Unchanged);
         }
+        if self.judge(key, &response, None)? == Answer::Absent {
+            return Ok(Reading::Absent);
+        }
+        let validator = answer::validator(response.headers());
         let above = || {
             let problem = format!("is larger than the {max_bytes} bytes that are read");
             Err(Setback::Settled(StoreError::Size { key: key.clone(), problem }))
@@ -136,8 +142,7 @@ impl HttpStore {
                 return above();
             }
         }
-        let version = Version(hex::encode(Sha256::digest(&content)));
-        Ok(Some((content.freeze(), version)))
+        Ok(Reading::Content(content.freeze(), validator))
     }
 
     /// By the range of its first byte, which tells the size of the whole.
@@ -199,21 +204,30 @@ impl HttpStore {
         Ok(())
     }
 
-    /// Asks for `key`, or for a range of it, once, and follows redirects.
+    /// Asks for `key`, or for a range of it, once, and judges the answer.
     async fn get(&self, key: &Key, range: Option<ByteRange>) -> Result<(Response, Answer), Setback> {
+        let response = self.ask(key, range.map(|range| (RANGE, range.header()))).await?;
+        let answer = self.judge(key, &response, range)?;
+        Ok((response, answer))
+    }
+
+    fn judge(&self, key: &Key, response: &Response, range: Option<ByteRange>) -> Result<Answer, Setback> {
+        answer::judge(response.status(), response.headers(), range, key, Utc::now())
+            .map_err(|refusal| self.setback(key, refusal))
+    }
+
+    /// Asks for `key` once, with one header more, and follows redirects: the first answer that is none.
+    async fn ask(&self, key: &Key, header: Option<(HeaderName, String)>) -> Result<Response, Setback> {
         let mut address: Url = self.object_url(key).parse().expect("an address and a key make an address");
         for _ in 0..=REDIRECTS {
             let mut request = self.client.get(address.clone());
-            if let Some(range) = range {
-                request = request.header(RANGE, range.header());
+            if let Some((name, value)) = &header {
+                request = request.header(name, value);
             }
             self.requests.fetch_add(1, Ordering::Relaxed);
             let response = request.send().await.map_err(|error| self.broken(key, &error))?;
             let Some(location) = answer::elsewhere(response.status(), response.headers()) else {
-                return match answer::judge(response.status(), response.headers(), range, key, Utc::now()) {
-                    Ok(answer) => Ok((response, answer)),
-                    Err(refusal) => Err(self.setback(key, refusal)),
-                };
+                return Ok(response);
             };
             address =
                 address::follow(&address, location).map_err(|failure| self.setback(key, Refusal::Final(failure)))?;
@@ -286,10 +300,25 @@ impl Store for HttpStore {
     }
 
     async fn read(&self, key: &Key, max_bytes: u64) -> Result<Option<(Bytes, Version)>, StoreError> {
+        Ok(match self.read_if_changed(key, max_bytes, None).await? {
+            Reading::Content(content, _) => {
+                let version = Version(hex::encode(Sha256::digest(&content)));
+                Some((content, version))
+            }
+            Reading::Absent | Reading::Unchanged => None,
+        })
+    }
+
+    async fn read_if_changed(
+        &self,
+        key: &Key,
+        max_bytes: u64,
+        seen: Option<&Validator>,
+    ) -> Result<Reading, StoreError> {
         let mut failed = 0;
         loop {
-            match self.read_once(key, max_bytes).await {
-                Ok(found) => return Ok(found),
+            match self.read_once(key, max_bytes, seen).await {
+                Ok(reading) => return Ok(reading),
                 Err(setback) => {
                     failed += 1;
                     self.pause(key, failed, setback).await?;

@@ -30,6 +30,21 @@ pub use verified::{create_verified, finish_verified};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version(pub String);
 
+/// What a store is shown the next time, so that it can say whether an object still has the content that was read.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Validator(pub String);
+
+/// What [`Store::read_if_changed`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reading {
+    /// The content that was seen, still.
+    Unchanged,
+    /// There is no such object.
+    Absent,
+    /// A content, and what to show the next time: `None` where nothing that the store tells can be relied on.
+    Content(Bytes, Option<Validator>),
+}
+
 /// What became of a conditional write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -141,6 +156,25 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError::Size`] when it is larger than `max_bytes`: it was not read.
     async fn read(&self, key: &Key, max_bytes: u64) -> Result<Option<(Bytes, Version)>, StoreError>;
+
+    /// A whole small object, unless it still is the one that was `seen`. Stores that can tell it without sending the
+    /// content do. One that is not sure sends it, and hands out no validator that another content might share.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    async fn read_if_changed(
+        &self,
+        key: &Key,
+        max_bytes: u64,
+        seen: Option<&Validator>,
+    ) -> Result<Reading, StoreError> {
+        let Some((content, Version(version))) = self.read(key, max_bytes).await? else { return Ok(Reading::Absent) };
+        if version.is_empty() {
+            return Ok(Reading::Content(content, None));
+        }
+        let validator = Validator(version);
+        Ok(if seen == Some(&validator) { Reading::Unchanged } else { Reading::Content(content, Some(validator)) })
+    }
 
     /// Exactly `length` bytes from `offset` on.
     ///

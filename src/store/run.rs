@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{SharedStore, Store, StoreError, Swap, Upload, Version};
+use super::{Reading, SharedStore, Store, StoreError, Swap, Upload, Validator, Version};
 use crate::layout::Key;
 
 /// `inner` for a run that `cancel` ends. Reads that are under way then fail as transient, however long the store would
@@ -88,6 +88,19 @@ impl Store for RunStore {
             self.let_through(content.len() as u64).await;
         }
         Ok(found)
+    }
+
+    async fn read_if_changed(
+        &self,
+        key: &Key,
+        max_bytes: u64,
+        seen: Option<&Validator>,
+    ) -> Result<Reading, StoreError> {
+        let reading = self.unless_ended(self.inner.read_if_changed(key, max_bytes, seen)).await?;
+        if let Reading::Content(content, _) = &reading {
+            self.let_through(content.len() as u64).await;
+        }
+        Ok(reading)
     }
 
     async fn read_range(&self, key: &Key, offset: u64, length: u64) -> Result<Bytes, StoreError> {

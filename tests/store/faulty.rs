@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use async_trait::async_trait;
 use bytes::Bytes;
 use pgslice::layout::Key;
-use pgslice::store::{SharedStore, Store, StoreError, Swap, Upload, Version};
+use pgslice::store::{Reading, SharedStore, Store, StoreError, Swap, Upload, Validator, Version};
 
 /// What is asked of a store; the calls of each kind are counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -174,6 +174,21 @@ impl Store for FaultyStore {
     async fn read(&self, key: &Key, max_bytes: u64) -> Result<Option<(Bytes, Version)>, StoreError> {
         let (found, fault) = call(&self.state, Operation::Read, self.inner.read(key, max_bytes)).await?;
         Ok(found.map(|(bytes, version)| (damaged(bytes, fault), version)))
+    }
+
+    /// Counted, and struck, as a read.
+    async fn read_if_changed(
+        &self,
+        key: &Key,
+        max_bytes: u64,
+        seen: Option<&Validator>,
+    ) -> Result<Reading, StoreError> {
+        let work = self.inner.read_if_changed(key, max_bytes, seen);
+        let (reading, fault) = call(&self.state, Operation::Read, work).await?;
+        Ok(match reading {
+            Reading::Content(bytes, validator) => Reading::Content(damaged(bytes, fault), validator),
+            other => other,
+        })
     }
 
     async fn read_range(&self, key: &Key, offset: u64, length: u64) -> Result<Bytes, StoreError> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pgslice::layout::Key;
-use pgslice::store::{SharedStore, Store, StoreError, Swap, Upload, Version};
+use pgslice::store::{Reading, SharedStore, Store, StoreError, Swap, Upload, Validator, Version};
 use tokio::task::JoinSet;
 
 /// No check takes anywhere near that long; one that does hangs.
@@ -71,6 +71,7 @@ pub(crate) async fn reads_conform(make: impl AsyncFn() -> (SharedStore, SharedSt
     checks! {
         what_is_not_there_reads_as_absent
         content_comes_back_as_it_was_written
+        only_the_very_content_that_was_seen_is_not_sent_again
         an_object_above_the_cap_is_refused_and_one_at_the_cap_is_read
         a_range_is_exact_or_an_error
         an_empty_object_is_an_object
@@ -466,6 +467,29 @@ async fn content_comes_back_as_it_was_written(writer: SharedStore, reader: Share
         writer.create(&key(object), bytes.clone().into()).await.expect("created");
         assert_eq!(content(&*reader, &key(object)).await, bytes);
     }
+}
+
+async fn only_the_very_content_that_was_seen_is_not_sent_again(writer: SharedStore, reader: SharedStore) {
+    let object = Key::feed();
+    let read = async |seen: Option<&Validator>| reader.read_if_changed(&object, CAP, seen).await.expect("an answer");
+    let foreign = Validator("\"00000000000000000000000000000000\"".to_owned());
+    for seen in [None, Some(&foreign)] {
+        assert_eq!(read(seen).await, Reading::Absent);
+    }
+    assert_eq!(writer.swap(&object, None, "one".into()).await.expect("an answer"), Swap::Done);
+    let Reading::Content(content, one) = read(Some(&foreign)).await else { panic!("it was not seen") };
+    assert_eq!(content, "one");
+    // A store that is not sure tells none.
+    if one.is_some() {
+        assert_eq!(read(one.as_ref()).await, Reading::Unchanged);
+    }
+    let version = version(&*writer, &object).await;
+    assert_eq!(writer.swap(&object, Some(&version), "two".into()).await.expect("an answer"), Swap::Done);
+    let Reading::Content(content, two) = read(one.as_ref()).await else { panic!("it has changed") };
+    assert_eq!(content, "two");
+    assert!(two.is_none() || two != one);
+    let capped = reader.read_if_changed(&object, 2, None).await;
+    assert!(matches!(capped, Err(StoreError::Size { .. })), "{capped:?}");
 }
 
 async fn an_object_above_the_cap_is_refused_and_one_at_the_cap_is_read(writer: SharedStore, reader: SharedStore) {

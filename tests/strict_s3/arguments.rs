@@ -17,6 +17,9 @@ pub(crate) struct Arguments {
     /// A loopback address; port 0 is any free one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     pub(crate) listen: SocketAddr,
+    /// Objects of somebody else that each bucket holds from the start
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    pub(crate) foreign_objects: usize,
     #[command(flatten)]
     pub(crate) keys: Keys,
     /// Refuse signatures made for another region
@@ -104,6 +107,9 @@ pub(crate) struct Dialect {
     /// How it is rejected
     #[arg(long, value_name = "CODE", default_value = "not-implemented")]
     pub(crate) reject_with: Rejection,
+    /// Answer 501 NotImplemented to DeleteObjects
+    #[arg(long)]
+    pub(crate) delete_singly: bool,
     /// Take checksums in the trailer of an aws-chunked body, which several servers refuse
     #[arg(long)]
     pub(crate) accept_trailers: bool,

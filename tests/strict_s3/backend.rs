@@ -35,7 +35,7 @@ pub(crate) struct Backend {
 impl Backend {
     pub(crate) fn new(arguments: &Arguments) -> Backend {
         Backend {
-            buckets: Buckets::new(&arguments.buckets),
+            buckets: Buckets::new(&arguments.buckets, arguments.foreign_objects),
             kms_keys: arguments.kms_keys.clone(),
             limits: arguments.limits.clone(),
             dialect: arguments.dialect.clone(),
@@ -280,6 +280,9 @@ impl S3 for Backend {
         &self,
         request: S3Request<DeleteObjectsInput>,
     ) -> S3Result<S3Response<DeleteObjectsOutput>> {
+        if self.dialect.delete_singly {
+            return Err(s3_error!(NotImplemented, "Several objects are not deleted at once"));
+        }
         let input = request.input;
         let claims = self.claims(&request.headers)?;
         if claims.is_empty() {

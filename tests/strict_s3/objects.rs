@@ -9,12 +9,13 @@ use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use hyper::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
 use s3s::dto::{ETag, Timestamp};
 use s3s::{S3Result, s3_error};
 
 use crate::attributes::Attributes;
-use crate::checksums::{Checksum, Kind, Received};
+use crate::checksums::{Algorithm, Checksum, Kind, Received};
 use crate::uploads::Upload;
 
 /// An object: never changed, only replaced.
@@ -44,6 +45,14 @@ impl StoredObject {
             modified: SystemTime::now(),
             restored: false,
         }
+    }
+
+    /// An object without content that nobody put there.
+    fn foreign() -> StoredObject {
+        let checksum = Some(Checksum::of(Algorithm::Crc64nvme, &[]));
+        let received = Received { bytes: Bytes::new(), md5: [0; 16], checksum };
+        let attributes = Attributes::read(&HeaderMap::new(), None, &[]).expect("nothing is asked for");
+        StoredObject::whole(received, attributes)
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -128,8 +137,15 @@ impl Bucket {
 pub(crate) struct Buckets(BTreeMap<String, Mutex<Bucket>>);
 
 impl Buckets {
-    pub(crate) fn new(names: &[String]) -> Buckets {
-        Buckets(names.iter().map(|name| (name.clone(), Mutex::default())).collect())
+    /// `foreign_objects` are copies of one without content: `foreign/0000000`, …
+    pub(crate) fn new(names: &[String], foreign_objects: usize) -> Buckets {
+        let foreign = Arc::new(StoredObject::foreign());
+        let bucket = || {
+            let object = |number| (format!("foreign/{number:07}"), Arc::clone(&foreign));
+            let objects = (0..foreign_objects).map(object).collect();
+            Mutex::new(Bucket { objects, ..Bucket::default() })
+        };
+        Buckets(names.iter().map(|name| (name.clone(), bucket())).collect())
     }
 
     /// NoSuchBucket for a name that was not given at the start.

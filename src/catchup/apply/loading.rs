@@ -2,11 +2,12 @@
 
 use anyhow::Context;
 
-use super::{Absent, Applier, Doubts, Way, Work};
+use super::{Absent, Applier, Doubts, PendingDay, Way, Work};
 use crate::catchup::conflict::{is_unique_violation, not_as_published};
-use crate::catchup::matching::OtherColumns;
+use crate::catchup::matching::{OtherColumns, Target};
 use crate::catchup::merge::{self, Stage};
-use crate::manifest::SliceFormat;
+use crate::codec::RowFormat;
+use crate::manifest::{Slice, SliceFormat};
 
 impl Work<'_> {
     /// PostgreSQL looks up how to receive every column of the table that binary rows are copied into, also of those that
@@ -74,8 +75,86 @@ impl Applier {
     /// A stage with the rows of a slice.
     fn staged<'a>(&mut self, item: &Work<'a>, number: usize) -> anyhow::Result<Stage<'a>> {
         let stage = Stage::new(vec![item.target], number);
-        self.session.run(&stage.create())?;
+        self.create_stage(&stage, item.target)?;
         self.copy(&stage.copy(0, item.slice.format), item)?;
         Ok(stage)
+    }
+
+    /// Notes in which order the slices of the transaction are loaded: what is staged comes first.
+    pub(super) fn expect_loads<'w>(&mut self, items: impl Iterator<Item = &'w Work<'w>> + Clone) {
+        let staged = items.clone().filter(|item| item.is_merged());
+        let loaded = items.filter(|item| matches!(item.way, Way::Direct | Way::Replace));
+        self.upcoming = staged.chain(loaded).map(|item| item.slice.clone()).collect();
+    }
+
+    /// The slice that is loaded after `slice`, in this transaction or the next one.
+    pub(super) fn next_after(&mut self, slice: &Slice) -> Option<Slice> {
+        if let Some(index) = self.upcoming.iter().position(|upcoming| upcoming == slice) {
+            self.upcoming.drain(..=index);
+        }
+        self.upcoming.front().or(self.following.as_ref()).cloned()
+    }
+
+    /// The slice that a batch begins with, as far as the ledger tells it. A wrong guess costs what is fetched of it.
+    pub fn first_of(&self, batch: &[PendingDay]) -> Option<Slice> {
+        let mut oids = Vec::new();
+        let targets =
+            || batch.iter().flat_map(|day| day.targets.iter().map(move |(index, target)| (day, index, target)));
+        for (_, _, target) in targets() {
+            if !oids.contains(&target.oid) {
+                oids.push(target.oid);
+            }
+        }
+        let mut loaded = None;
+        for oid in self.shape.parents_first(oids) {
+            for (day, index, target) in targets().filter(|(_, _, target)| target.oid == oid) {
+                let slice = &day.manifest.slices[*index];
+                let held = self.ledger.get(&(day.entry.day, target.name.clone()));
+                if slice.rows == 0 || held.is_some_and(|held| held.rows_digest == slice.rows_digest) {
+                    continue;
+                }
+                if held.is_some() || target.time.is_none() {
+                    return Some(slice.clone());
+                }
+                loaded = loaded.or(Some(slice));
+            }
+        }
+        loaded.cloned()
+    }
+
+    /// Creates a stage. Values move from it into the table as they are compressed, so its columns have the compression
+    /// that those of the table were given.
+    pub(super) fn create_stage(&mut self, stage: &Stage<'_>, target: &Target) -> anyhow::Result<()> {
+        self.session.run(&stage.create())?;
+        let oid = target.oid.to_string();
+        for row in self.session.query(include_str!("../../../sql/column_compression.sql"), &[Some(&oid)])? {
+            if let Some(statement) = stage.compress(row.text(0)?, row.text(1)?) {
+                self.session.run(&statement)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a slice's rows to a COPY statement; the server must count as many as the manifest.
+    pub(super) fn copy(&mut self, statement: &str, item: &Work<'_>) -> anyhow::Result<()> {
+        let named = || format!("{} {}", item.day.entry.day, item.target.name);
+        let next = self.next_after(item.slice);
+        let mut rows = self.supply.take(item.slice);
+        let format = RowFormat::new(item.slice.format, &item.slice.columns);
+        let mut copy = self.session.copy_in(statement).with_context(named)?;
+        copy.send(format.copy_head()).with_context(named)?;
+        while let Some(block) = rows.pull().with_context(named)? {
+            if let Some(next) = &next {
+                self.supply.begin(next);
+            }
+            copy.send(&block).with_context(named)?;
+            self.progress.add_bytes(block.len() as u64);
+        }
+        copy.send(format.copy_tail()).with_context(named)?;
+        let counted = copy.finish().with_context(named)?;
+        if counted == item.slice.rows {
+            return Ok(());
+        }
+        Err(not_as_published(&named(), &format!("took {counted} rows, the feed has {}", item.slice.rows)))
     }
 }

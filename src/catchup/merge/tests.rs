@@ -251,3 +251,34 @@ fn of_slices_with_a_natural_key_in_common_the_newest_has_it() {
     let stage = Stage::new(vec![&target, &without], 0);
     assert!(stage.natural().is_empty(), "a slice without the columns cannot tell");
 }
+
+#[test]
+fn of_a_slice_that_is_staged_by_its_differences_only_unmatched_rows_of_the_window_are_deleted() {
+    let target = target(&["id", "at"], &["id"]);
+    let mut stage = Stage::new(vec![&target], 3);
+    stage.leave_out(7);
+    assert_eq!(stage.left_out(), Some(7));
+    assert_eq!(
+        stage.delete_absent(&windows(&["present.x"])),
+        "delete from \"public\".\"t\" as present using pg_temp.\"pgslice_unmatched_3\" as unmatched \
+         where present.ctid = unmatched.place and present.tableoid = unmatched.relation and ((present.x)) \
+         and not exists (select from pg_temp.\"pgslice_stage_3\" as staged where present.\"id\" = staged.\"id\")"
+    );
+    assert_eq!(stage.settle(), "analyze pg_temp.\"pgslice_stage_3\", pg_temp.\"pgslice_unmatched_3\"");
+    assert_eq!(stage.drop(), "drop table pg_temp.\"pgslice_stage_3\", pg_temp.\"pgslice_unmatched_3\"");
+    assert_eq!(
+        copy_places(&target, "present.x"),
+        "copy (select present.tableoid, present.ctid, \"id\", \"at\" from \"public\".\"t\" as present where present.x) to stdout"
+    );
+}
+
+#[test]
+fn a_stage_compresses_the_columns_that_it_has() {
+    let target = target(&["id", "at"], &["id"]);
+    let stage = Stage::new(vec![&target], 3);
+    assert_eq!(
+        stage.compress("at", "lz4").as_deref(),
+        Some("alter table pg_temp.\"pgslice_stage_3\" alter column \"at\" set compression lz4")
+    );
+    assert_eq!(stage.compress("own", "lz4"), None);
+}

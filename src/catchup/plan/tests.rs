@@ -238,13 +238,14 @@ mod behind_retention {
 #[test]
 fn a_feed_is_stale_past_max_age_else_past_its_own_word() {
     let feed = feed(&FIVE);
+    let head = HeadInBrief::of(&feed);
     let at = |hours| feed.published_at + TimeDelta::hours(hours);
-    assert!(!is_stale(&feed, Some(TimeDelta::hours(10)), at(10)));
-    assert!(is_stale(&feed, Some(TimeDelta::hours(10)), at(10) + TimeDelta::seconds(1)));
-    assert!(!is_stale(&feed, Some(TimeDelta::hours(100)), at(40)), "max-age takes the place of valid_until");
-    assert!(!is_stale(&feed, None, at(36)));
-    assert!(is_stale(&feed, None, at(36) + TimeDelta::seconds(1)));
-    assert!(!is_stale(&feed, Some(TimeDelta::zero()), at(-1)), "a clock behind the publisher's");
+    assert!(!is_stale(&head, Some(TimeDelta::hours(10)), at(10)));
+    assert!(is_stale(&head, Some(TimeDelta::hours(10)), at(10) + TimeDelta::seconds(1)));
+    assert!(!is_stale(&head, Some(TimeDelta::hours(100)), at(40)), "max-age takes the place of valid_until");
+    assert!(!is_stale(&head, None, at(36)));
+    assert!(is_stale(&head, None, at(36) + TimeDelta::seconds(1)));
+    assert!(!is_stale(&head, Some(TimeDelta::zero()), at(-1)), "a clock behind the publisher's");
 }
 
 mod batching {

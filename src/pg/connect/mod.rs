@@ -210,6 +210,15 @@ impl Endpoint {
     }
 }
 
+impl Session {
+    /// Makes a session of [`Endpoint::unpinned_session`] one of [`Endpoint::session`].
+    pub(super) fn pin(&mut self) -> Result<(), PgError> {
+        self.run(SESSION_SQL)?;
+        self.limit = Limit::Endless;
+        Ok(())
+    }
+}
+
 /// Why an attempt failed, and whether the server had let us in by then.
 struct Failed {
     error: PgError,

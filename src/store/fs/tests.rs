@@ -16,7 +16,8 @@ async fn a_full_disk_is_told_and_shows_nothing() {
     let mut staged = store.folder.stage(&key("day/part")).expect("staged");
     staged.file = File::options().write(true).open("/dev/full").expect("the device that is always full");
     let folder = Arc::clone(&store.folder);
-    let mut upload = Box::new(FolderUpload { folder, key: key("day/part"), staged: Some(staged) });
+    let mut upload =
+        Box::new(FolderUpload { folder, key: key("day/part"), staged: Some(staged), behind_bytes: 0, syncing: None });
     let error = upload.write("bytes".into()).await.expect_err("no room");
     assert_eq!(error.class(), Class::Other);
     let told = error.to_string();

@@ -2,16 +2,25 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::StatusCode;
-use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER};
+use reqwest::header::{
+    CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED, LOCATION, RETRY_AFTER,
+};
 
 use super::Patience;
 use crate::error::{Class, Failure};
 use crate::layout::{INDEX, Key};
+use crate::store::Validator;
 
 /// How often a request is sent, without progress in between, before its failure is believed.
 const ATTEMPTS: u32 = 4;
+/// How long an object must have been there unchanged before its `ETag` is relied on. Tags that are made of a file's
+/// size and the second of its last change are shared by two contents of that second; and a file can be given its name
+/// well after it was written.
+const SETTLED_AFTER: TimeDelta = TimeDelta::seconds(60);
+/// The longest `ETag` that is kept, in bytes.
+const MAX_E_TAG_BYTES: usize = 256;
 /// The answers that send somewhere else.
 const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
 
@@ -153,6 +162,23 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 fn is_web_page(headers: &HeaderMap) -> bool {
     let media_type = text(headers, &CONTENT_TYPE).and_then(|value| value.split(';').next()).unwrap_or_default().trim();
     ["text/html", "application/xhtml+xml"].iter().any(|page| media_type.eq_ignore_ascii_case(page))
+}
+
+/// What to show the server the next time, from the headers of an answer with the whole object: its strong `ETag`, if
+/// the server does not say itself that the object was changed shortly before it answered.
+pub(super) fn validator(headers: &HeaderMap) -> Option<Validator> {
+    let e_tag = text(headers, &ETAG)?.trim();
+    if e_tag.len() > MAX_E_TAG_BYTES || e_tag.len() < 3 || !e_tag.starts_with('"') || !e_tag.ends_with('"') {
+        return None;
+    }
+    if headers.contains_key(LAST_MODIFIED) {
+        let instant = |name| text(headers, name).and_then(|value| DateTime::parse_from_rfc2822(value.trim()).ok());
+        let (changed, answered) = (instant(&LAST_MODIFIED)?, instant(&DATE)?);
+        if answered - changed < SETTLED_AFTER {
+            return None;
+        }
+    }
+    Some(Validator(e_tag.to_owned()))
 }
 
 /// First byte, last byte and size of `bytes 0-99/1000` or `bytes 0-99/*`.

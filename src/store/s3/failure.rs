@@ -86,6 +86,15 @@ impl Refusal {
         self.status == Some(501) || self.code == "NotImplemented"
     }
 
+    /// The server does not take requests of that kind, or not from us, or found something wrong with this one; nothing was
+    /// done. Gateways and policies may allow what does the same by another kind.
+    pub(super) fn is_of_request(&self) -> bool {
+        self.is_not_implemented()
+            || matches!(self.status, Some(400 | 403 | 404 | 405 | 411 | 415))
+                && !self.is_transient()
+                && !self.is_misconfigured()
+    }
+
     fn is_transient(&self) -> bool {
         const CODES: [&str; 6] = [
             "RequestTimeout",

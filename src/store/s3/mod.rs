@@ -34,9 +34,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use self::requests::{Condition, Conditions, GetRefusal, Inner};
+use self::requests::{Condition, Conditions, GetRefusal, Inner, KEYS_PER_REQUEST, Undeleted};
 use self::upload::S3Upload;
-use super::{Access, Store, StoreError, Swap, Upload, Version};
+use super::{Access, Reading, Store, StoreError, Swap, Upload, Validator, Version};
 use crate::config::{S3Config, SingleWriter, StoreConfig};
 use crate::error::{Class, Failure};
 use crate::layout::Key;
@@ -45,8 +45,10 @@ use crate::layout::Key;
 const SLOTS: usize = 4;
 /// Bytes of sealed objects that wait for their finish in memory; more are sent before.
 const BUDGET_BYTES: usize = 64 << 20;
-/// Deletions under way at the same time.
+/// Deletions under way at the same time, where each object is deleted by a request of its own:
 const DELETIONS: usize = 8;
+/// fewer than these, which saves nothing by one request for all, and all where the server knows no other way.
+const FEW_KEYS: usize = 3;
 /// What is allocated for a range at once.
 const ROOM_BYTES: usize = 4 << 20;
 /// How often a body that was cut is asked for again without a byte gained.
@@ -117,6 +119,7 @@ impl S3Store {
                 SingleWriter::Yes => Conditions::Reading,
             },
             bare_etags: AtomicBool::new(false),
+            deletes_singly: AtomicBool::new(false),
             access,
             part_bytes: usize::try_from(*part_bytes)?,
             max_parts: *max_parts,
@@ -227,30 +230,25 @@ impl Store for S3Store {
     }
 
     async fn read(&self, key: &Key, max_bytes: u64) -> Result<Option<(Bytes, Version)>, StoreError> {
-        let mut cuts = 0;
-        loop {
-            let output = match self.0.get(key, None).await {
-                Ok(Some(output)) => output,
-                Ok(None) => return Ok(None),
-                Err(GetRefusal::Store(error)) => return Err(error),
-                Err(GetRefusal::NoSuchRange) => return Err(self.too_short(key)),
-            };
-            let length = length_of(&output);
-            if length > max_bytes {
-                return Err(StoreError::Size {
-                    key: key.clone(),
-                    problem: format!("has {length} bytes, more than the {max_bytes} that are read"),
-                });
+        Ok(match self.read_unless(key, max_bytes, None).await? {
+            Whole::Content(content, e_tag) => Some((content, Version(e_tag))),
+            Whole::Absent | Whole::Unchanged => None,
+        })
+    }
+
+    async fn read_if_changed(
+        &self,
+        key: &Key,
+        max_bytes: u64,
+        seen: Option<&Validator>,
+    ) -> Result<Reading, StoreError> {
+        Ok(match self.read_unless(key, max_bytes, seen).await? {
+            Whole::Content(content, e_tag) => {
+                Reading::Content(content, (!e_tag.is_empty()).then_some(Validator(e_tag)))
             }
-            let version = Version(output.e_tag.clone().unwrap_or_default());
-            let mut content = BytesMut::new();
-            match append(output, &mut content, length).await {
-                Ok(()) => return Ok(Some((content.freeze(), version))),
-                Err(cut) if cuts == CUTS => return Err(self.cut_off(key, cut)),
-                Err(_) => cuts += 1,
-            }
-            tokio::time::sleep(connect::pause(cuts)).await;
-        }
+            Whole::Absent => Reading::Absent,
+            Whole::Unchanged => Reading::Unchanged,
+        })
     }
 
     async fn read_range(&self, key: &Key, offset: u64, length: u64) -> Result<Bytes, StoreError> {
@@ -271,7 +269,7 @@ impl Store for S3Store {
                 Ok(Some(output)) => output,
                 Ok(None) => return Err(missing()),
                 Err(GetRefusal::Store(error)) => return Err(error),
-                Err(GetRefusal::NoSuchRange) => return Err(self.too_short(key)),
+                Err(GetRefusal::NoSuchRange | GetRefusal::NotModified) => return Err(self.too_short(key)),
             };
             // What lies beyond the object's end is left out of the answer.
             if length_of(&output) != length - have {
@@ -318,6 +316,28 @@ impl Store for S3Store {
     }
 
     async fn delete(&self, keys: &[Key]) -> Result<(), StoreError> {
+        for keys in keys.chunks(KEYS_PER_REQUEST) {
+            keys.iter().try_for_each(|key| self.0.may_write(key))?;
+            if keys.len() < FEW_KEYS || self.0.deletes_singly.load(Ordering::Relaxed) {
+                self.delete_singly(keys).await?;
+                continue;
+            }
+            match self.0.delete_objects(keys).await {
+                Ok(()) => {}
+                Err(Undeleted::Refused) => {
+                    self.0.deletes_singly.store(true, Ordering::Relaxed);
+                    self.delete_singly(keys).await?;
+                }
+                Err(Undeleted::Store(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl S3Store {
+    /// By a request for each.
+    async fn delete_singly(&self, keys: &[Key]) -> Result<(), StoreError> {
         let mut waiting = keys.iter().cloned();
         let mut deleting = JoinSet::new();
         let mut outcome = Ok(());
@@ -326,7 +346,6 @@ impl Store for S3Store {
                 && outcome.is_ok()
                 && let Some(key) = waiting.next()
             {
-                self.0.may_write(&key)?;
                 let store = Arc::clone(&self.0);
                 deleting.spawn(async move { store.delete_object(&key).await });
             }
@@ -339,7 +358,43 @@ impl Store for S3Store {
     }
 }
 
+/// What an object was found to be.
+enum Whole {
+    /// Its content and its ETag, which is empty where the server tells none.
+    Content(Bytes, String),
+    Absent,
+    Unchanged,
+}
+
 impl S3Store {
+    async fn read_unless(&self, key: &Key, max_bytes: u64, seen: Option<&Validator>) -> Result<Whole, StoreError> {
+        let mut cuts = 0;
+        loop {
+            let output = match self.0.get_unless(key, None, seen).await {
+                Ok(Some(output)) => output,
+                Ok(None) => return Ok(Whole::Absent),
+                Err(GetRefusal::NotModified) => return Ok(Whole::Unchanged),
+                Err(GetRefusal::Store(error)) => return Err(error),
+                Err(GetRefusal::NoSuchRange) => return Err(self.too_short(key)),
+            };
+            let length = length_of(&output);
+            if length > max_bytes {
+                return Err(StoreError::Size {
+                    key: key.clone(),
+                    problem: format!("has {length} bytes, more than the {max_bytes} that are read"),
+                });
+            }
+            let e_tag = output.e_tag.clone().unwrap_or_default();
+            let mut content = BytesMut::new();
+            match append(output, &mut content, length).await {
+                Ok(()) => return Ok(Whole::Content(content.freeze(), e_tag)),
+                Err(cut) if cuts == CUTS => return Err(self.cut_off(key, cut)),
+                Err(_) => cuts += 1,
+            }
+            tokio::time::sleep(connect::pause(cuts)).await;
+        }
+    }
+
     fn too_short(&self, key: &Key) -> StoreError {
         StoreError::Size { key: key.clone(), problem: "ends before the bytes that were asked for".to_owned() }
     }

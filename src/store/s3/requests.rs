@@ -9,7 +9,8 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::operation::get_object::{GetObjectError, GetObjectOutput};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
-    ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, ServerSideEncryption, StorageClass,
+    ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, Delete, ObjectIdentifier,
+    ServerSideEncryption, StorageClass,
 };
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -19,10 +20,12 @@ use super::failure::Refusal;
 use crate::config::{Checksum, Encryption};
 use crate::error::{Class, Failure};
 use crate::layout::{FEED, INDEX, Key};
-use crate::store::{Access, StoreError, Version};
+use crate::store::{Access, StoreError, Validator, Version};
 
 /// The entry of an object's own metadata that identifies the upload.
 const TOKEN: &str = "pgslice-upload";
+/// What DeleteObjects takes at most. Source: S3 API, DeleteObjects.
+pub(super) const KEYS_PER_REQUEST: usize = 1_000;
 /// What may be kept and shown by anybody for good: names are never used twice.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 /// What changes: the head and its page.
@@ -38,6 +41,8 @@ pub(super) struct Inner {
     pub(super) conditions: Conditions,
     /// If-Match wants ETags without quotes, against RFC 9110: Ceph, and stores made of it.
     pub(super) bare_etags: AtomicBool,
+    /// Several objects cannot be deleted by one request: Google's, and gateways.
+    pub(super) deletes_singly: AtomicBool,
     pub(super) access: Access,
     pub(super) part_bytes: usize,
     pub(super) max_parts: u32,
@@ -154,7 +159,7 @@ impl Inner {
         let present = match self.get(key, None).await {
             Ok(present) => present,
             Err(GetRefusal::Store(error)) => return Err(error),
-            Err(GetRefusal::NoSuchRange) => return Ok(false),
+            Err(GetRefusal::NoSuchRange | GetRefusal::NotModified) => return Ok(false),
         };
         Ok(present.map(|present| present.e_tag.unwrap_or_default()).as_ref() == wanted)
     }
@@ -315,6 +320,38 @@ impl Inner {
         }
     }
 
+    /// Deletes up to [`KEYS_PER_REQUEST`] objects by one request; those that are not there are no error.
+    ///
+    /// # Errors
+    /// [`Undeleted::Refused`] where the server does not know such requests, or takes this one amiss: nothing was deleted,
+    /// and each may be deleted alone.
+    pub(super) async fn delete_objects(&self, keys: &[Key]) -> Result<(), Undeleted> {
+        let objects: Result<Vec<ObjectIdentifier>, _> =
+            keys.iter().map(|key| ObjectIdentifier::builder().key(self.name(key)).build()).collect();
+        let named = objects.and_then(|objects| Delete::builder().set_objects(Some(objects)).quiet(true).build());
+        let what = || format!("cannot delete objects below s3://{}/{}", self.bucket, self.prefix);
+        let named = named.map_err(|error| StoreError::Other { what: what(), source: anyhow::Error::new(error) })?;
+        let request =
+            self.client.delete_objects().bucket(&self.bucket).delete(named).set_checksum_algorithm(self.algorithm());
+        let answer = request.customize().config_override(soon()).send().await.map_err(|error| Refusal::of(&error));
+        match answer {
+            // Those that stay are asked for once more, each alone: its refusal says why.
+            Ok(deleted) => {
+                for stays in deleted.errors() {
+                    let key = keys.iter().find(|key| stays.key() == Some(self.name(key).as_str()));
+                    let unnamed = || StoreError::Other {
+                        what: what(),
+                        source: anyhow!("the server says that an object stays which was not to be deleted"),
+                    };
+                    self.delete_object(key.ok_or_else(unnamed)?).await?;
+                }
+                Ok(())
+            }
+            Err(refusal) if refusal.is_of_request() => Err(Undeleted::Refused),
+            Err(refusal) => Err(refusal.into_error(what()).into()),
+        }
+    }
+
     pub(super) async fn head(&self, key: &Key) -> Result<Option<Head>, StoreError> {
         let answer = self
             .client
@@ -368,12 +405,23 @@ impl Inner {
 
     /// The beginning of an answer; `None` when there is no such object.
     pub(super) async fn get(&self, key: &Key, range: Option<String>) -> Result<Option<GetObjectOutput>, GetRefusal> {
+        self.get_unless(key, range, None).await
+    }
+
+    /// As [`Inner::get`]; [`GetRefusal::NotModified`] when the object has the ETag that was `seen`.
+    pub(super) async fn get_unless(
+        &self,
+        key: &Key,
+        range: Option<String>,
+        seen: Option<&Validator>,
+    ) -> Result<Option<GetObjectOutput>, GetRefusal> {
         let answer = self
             .client
             .get_object()
             .bucket(&self.bucket)
             .key(self.name(key))
             .set_range(range)
+            .set_if_none_match(seen.map(|Validator(e_tag)| e_tag.clone()))
             .customize()
             .config_override(soon())
             .send()
@@ -388,6 +436,7 @@ impl Inner {
                 let class = state.storage_class().map_or("an archive", StorageClass::as_str);
                 Err(GetRefusal::Store(self.archived(key, class)))
             }
+            _ if refusal.status == Some(304) && seen.is_some() => Err(GetRefusal::NotModified),
             _ if refusal.names_missing_key() => Ok(None),
             _ if refusal.status == Some(416) => Err(GetRefusal::NoSuchRange),
             _ => Err(GetRefusal::Store(refusal.into_error(self.at("cannot read", key)))),
@@ -411,6 +460,19 @@ impl Inner {
     }
 }
 
+/// Why several objects were not deleted at once.
+pub(super) enum Undeleted {
+    /// The server does not delete in this way.
+    Refused,
+    Store(StoreError),
+}
+
+impl From<StoreError> for Undeleted {
+    fn from(error: StoreError) -> Undeleted {
+        Undeleted::Store(error)
+    }
+}
+
 /// What HEAD tells.
 pub(super) struct Head {
     pub(super) version: String,
@@ -422,6 +484,8 @@ pub(super) struct Head {
 pub(super) enum GetRefusal {
     /// The object ends before the range begins.
     NoSuchRange,
+    /// It is the one that was seen.
+    NotModified,
     Store(StoreError),
 }
 

@@ -5,6 +5,7 @@ mod columns;
 mod exceptions;
 mod references;
 mod resolution;
+mod spans;
 mod statements;
 mod time_columns;
 

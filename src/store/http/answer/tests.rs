@@ -174,3 +174,24 @@ fn pauses_double_are_never_shorter_than_asked_for_and_end() {
     assert_eq!(millis(1, Some(30), 0.0), Some(30_000));
     assert_eq!(millis(1, Some(31), 0.0), None, "longer than a run should take");
 }
+
+#[test]
+fn a_tag_is_shown_again_only_if_no_other_content_can_share_it() {
+    let shown = |lines: &[(HeaderName, &str)]| validator(&headers(lines)).map(|Validator(tag)| tag);
+    let answered = (DATE, "Wed, 01 May 2024 12:00:00 GMT");
+    let changed = |at| [(ETAG, "\"66322f80-4d2\""), (LAST_MODIFIED, at), answered.clone()];
+    let tag = Some("\"66322f80-4d2\"".to_owned());
+    assert_eq!(shown(&changed("Wed, 01 May 2024 11:59:00 GMT")), tag);
+    for too_late in ["Wed, 01 May 2024 11:59:01 GMT", "Wed, 01 May 2024 12:00:00 GMT", "Wed, 01 May 2024 13:00:00 GMT"]
+    {
+        assert_eq!(shown(&changed(too_late)), None, "{too_late}");
+    }
+    assert_eq!(shown(&changed("yesterday")), None);
+    assert_eq!(shown(&[(ETAG, "\"a\""), (LAST_MODIFIED, "Wed, 01 May 2024 11:00:00 GMT")]), None, "no Date");
+    assert_eq!(shown(&[(ETAG, "\"a\"")]).as_deref(), Some("\"a\""), "made of the content, not of a time");
+    for no_tag in ["W/\"66322f80-4d2\"", "66322f80", "\"", "\"\"", ""] {
+        assert_eq!(shown(&[(ETAG, no_tag)]), None, "{no_tag}");
+    }
+    assert_eq!(shown(&[(ETAG, &format!("\"{}\"", "a".repeat(300)))]), None);
+    assert_eq!(shown(&[answered]), None);
+}
