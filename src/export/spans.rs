@@ -18,8 +18,9 @@ use crate::table::SourceTable;
 const SPAN_BYTES: u64 = 16 << 20;
 /// As many spans as a connection reads of a table that it shares with the others, if they all go on alike.
 const SPANS_A_CONNECTION: u64 = 8;
-/// How much more than the whole table's the cost of all spans may be, as a factor.
-const MOST_COST: f64 = 1.25;
+/// How much more than the whole table's the cost of all spans may be, as a factor. The planner has scans by an index cost
+/// more the less they read at once, a third more in what was measured; two spans that read the whole table cost twice.
+const MOST_COST: f64 = 1.75;
 
 /// What the server's planner expects of a statement.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -118,7 +119,7 @@ mod tests {
 
     #[test]
     fn spans_that_each_read_the_whole_table_are_not_worth_it() {
-        assert!(is_worth_it(of_cost(100.0), &[of_cost(60.0), of_cost(60.0)]));
+        assert!(is_worth_it(of_cost(100.0), &[of_cost(70.0), of_cost(70.0)]));
         assert!(!is_worth_it(of_cost(100.0), &[of_cost(100.0), of_cost(100.0)]));
     }
 
