@@ -29,7 +29,7 @@ impl Session {
         self.begin_copy(sql, kind::COPY_OUT_RESPONSE)?;
         let limit = Limit::Silence(self.no_progress);
         loop {
-            let message = match self.wire.message(limit) {
+            let message = match self.wire.one_of_many(limit) {
                 Ok(message) => message,
                 Err(error) => return Err(self.failed(error).into()),
             };

@@ -10,6 +10,7 @@ mod connect;
 mod copy;
 mod error;
 pub mod pooler;
+mod pace;
 mod server;
 mod session;
 mod startup;

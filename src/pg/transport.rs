@@ -5,13 +5,38 @@ use std::os::fd::OwnedFd;
 
 use rustls::ClientConnection;
 
+use super::pace::Pace;
+
 /// Encrypted bytes read at a time: the library itself asks for 4 KiB.
-const INBOX_BYTES: usize = 64 << 10;
+const INBOX_BYTES: usize = 256 << 10;
+/// What is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// An answer, which is wanted as soon as it is there.
+    Answer,
+    /// A stream, which is wanted in large pieces: see [`Pace`].
+    Stream,
+}
 
 /// A connected socket, and what encrypts it.
 pub(super) struct Transport {
-    socket: OwnedFd,
+    source: Source,
     tls: Option<Box<Tls>>,
+}
+
+/// What bytes come from.
+struct Source {
+    socket: OwnedFd,
+    pace: Pace,
+}
+
+impl Source {
+    fn read(&mut self, buffer: &mut [u8], arrival: Arrival) -> io::Result<usize> {
+        if arrival == Arrival::Stream {
+            self.pace.gather(&self.socket)?;
+        }
+        Raw(&self.socket).read(buffer)
+    }
 }
 
 /// One end of an encrypted connection.
@@ -48,12 +73,13 @@ impl Write for Raw<'_> {
 impl Transport {
     /// Takes over a socket that does not block.
     pub(super) fn new(socket: OwnedFd) -> Transport {
-        Transport { socket, tls: None }
+        let pace = Pace::of(&socket);
+        Transport { source: Source { socket, pace }, tls: None }
     }
 
     /// To be waited on.
     pub(super) fn socket(&self) -> &OwnedFd {
-        &self.socket
+        &self.source.socket
     }
 
     /// Encrypts what is sent from here on; [`Transport::shake_hands`] comes first.
@@ -74,12 +100,12 @@ impl Transport {
     pub(super) fn shake_hands(&mut self) -> io::Result<()> {
         let Some(tls) = &mut self.tls else { return Ok(()) };
         while tls.connection.is_handshaking() {
-            tls.flush(&self.socket)?;
-            if tls.connection.is_handshaking() && tls.receive(&self.socket)? == Received::End {
+            tls.flush(&self.source.socket)?;
+            if tls.connection.is_handshaking() && tls.receive(&mut self.source, Arrival::Answer)? == Received::End {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        tls.flush(&self.socket)
+        tls.flush(&self.source.socket)
     }
 
     /// Is something encrypted and not sent yet?
@@ -93,17 +119,17 @@ impl Transport {
     /// `WouldBlock` when the socket takes no more.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         match &mut self.tls {
-            Some(tls) => tls.flush(&self.socket),
+            Some(tls) => tls.flush(&self.source.socket),
             None => Ok(()),
         }
     }
 
-    /// Reads what is there; `Ok(0)` at the end of the stream.
+    /// Reads what is there, or of a stream what is there in a moment; `Ok(0)` at the end of the stream.
     ///
     /// # Errors
     /// `WouldBlock` when nothing is.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(tls) = &mut self.tls else { return Raw(&self.socket).read(buffer) };
+    pub(super) fn read(&mut self, buffer: &mut [u8], arrival: Arrival) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else { return self.source.read(buffer, arrival) };
         loop {
             match tls.connection.reader().read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -112,8 +138,8 @@ impl Transport {
                 read => return read,
             }
             // A server that waits for an answer of TLS's own sends nothing else. Errors show in what is received.
-            let _ = tls.flush(&self.socket);
-            tls.receive(&self.socket)?;
+            let _ = tls.flush(&self.source.socket);
+            tls.receive(&mut self.source, arrival)?;
         }
     }
 
@@ -122,11 +148,11 @@ impl Transport {
     /// # Errors
     /// `WouldBlock` when nothing fits.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(tls) = &mut self.tls else { return Raw(&self.socket).write(bytes) };
-        tls.flush(&self.socket)?;
+        let Some(tls) = &mut self.tls else { return Raw(&self.source.socket).write(bytes) };
+        tls.flush(&self.source.socket)?;
         let taken = tls.connection.writer().write(bytes)?;
         // What was taken is taken; an error shows in the next call.
-        let _ = tls.flush(&self.socket);
+        let _ = tls.flush(&self.source.socket);
         Ok(taken)
     }
 }
@@ -147,10 +173,10 @@ impl Tls {
     }
 
     /// Understands some of what has come, and reads more when all is understood.
-    fn receive(&mut self, socket: &OwnedFd) -> io::Result<Received> {
+    fn receive(&mut self, source: &mut Source, arrival: Arrival) -> io::Result<Received> {
         if self.understood == self.inbox.len() {
             self.inbox.resize(INBOX_BYTES, 0);
-            let read = Raw(socket).read(&mut self.inbox);
+            let read = source.read(&mut self.inbox, arrival);
             self.inbox.truncate(*read.as_ref().unwrap_or(&0));
             self.understood = 0;
             read?;
@@ -163,7 +189,7 @@ impl Tls {
             Ok(_) => Ok(received),
             Err(error) => {
                 // The alert that tells the server why.
-                let _ = self.flush(socket);
+                let _ = self.flush(&source.socket);
                 Err(io::Error::new(io::ErrorKind::InvalidData, error))
             }
         }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::TLS_REQUEST;
 use super::error::{PgError, ServerError};
-use super::transport::Transport;
+use super::transport::{Arrival, Transport};
 
 /// Bytes read at a time, and the usual size of the read buffer.
 const READ_BYTES: usize = 1 << 20;
@@ -95,7 +95,7 @@ impl Wire {
         let mut answer = [0];
         loop {
             self.check_cancelled()?;
-            match self.transport.read(&mut answer) {
+            match self.transport.read(&mut answer, Arrival::Answer) {
                 Ok(0) => return Err(lost(io::ErrorKind::UnexpectedEof.into())),
                 Ok(_) => break,
                 Err(error) => self.wait_out(error, PollFlags::IN, limit)?,
@@ -141,14 +141,24 @@ impl Wire {
 
     /// The next message that answers something. Notices, notifications and changed settings, which may come at any
     /// time, are passed over.
-    #[inline]
     pub(super) fn message(&mut self, limit: Limit) -> Result<Message<'_>, PgError> {
+        self.arrived(Arrival::Answer, limit)
+    }
+
+    /// As [`Wire::message`], one of very many.
+    #[inline]
+    pub(super) fn one_of_many(&mut self, limit: Limit) -> Result<Message<'_>, PgError> {
+        self.arrived(Arrival::Stream, limit)
+    }
+
+    #[inline]
+    fn arrived(&mut self, arrival: Arrival, limit: Limit) -> Result<Message<'_>, PgError> {
         loop {
             match self.input.take()? {
                 Some((kind::COPY_DATA, body)) => return Ok(self.input.message(kind::COPY_DATA, body)),
                 Some((kind, body)) if is_asynchronous(kind) => trace_notice(kind, &self.input.bytes[body]),
                 Some((kind, body)) => return Ok(self.input.message(kind, body)),
-                None => self.read(limit)?,
+                None => self.read(arrival, limit)?,
             }
         }
     }
@@ -213,10 +223,10 @@ impl Wire {
     }
 
     /// Waits for bytes and reads them.
-    fn read(&mut self, limit: Limit) -> Result<(), PgError> {
+    fn read(&mut self, arrival: Arrival, limit: Limit) -> Result<(), PgError> {
         loop {
             self.check_cancelled()?;
-            match self.transport.read(self.input.room()) {
+            match self.transport.read(self.input.room(), arrival) {
                 Ok(0) => return Err(lost(io::ErrorKind::UnexpectedEof.into())),
                 Ok(count) => {
                     self.input.end += count;
@@ -229,7 +239,7 @@ impl Wire {
 
     /// Reads what is there without waiting.
     fn take_in(&mut self) -> Result<(), PgError> {
-        match self.transport.read(self.input.room()) {
+        match self.transport.read(self.input.room(), Arrival::Answer) {
             Ok(0) => return Err(lost(io::ErrorKind::UnexpectedEof.into())),
             Ok(count) => self.input.end += count,
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
