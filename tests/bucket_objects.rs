@@ -226,7 +226,7 @@ fn requests_are_as_many_for_the_tenth_day_as_for_the_second() {
         counts.push((exporting, requests(&pair.scene, &["catchup"])));
     }
     // The figures in docs/performance.md: a day of one small table.
-    assert_eq!(counts, vec![(14, 3); 9]);
+    assert_eq!(counts, vec![(13, 3); 9]);
     pair.assert_equal("notes");
 }
 

@@ -57,7 +57,7 @@ async fn an_export_and_a_catchup_ask_as_much_of_a_store_with_3650_days_as_of_an_
     let last = requests_with(3_650, open).await;
     // The figures in docs/performance.md.
     let exporting = [
-        (Operation::Read, 4),
+        (Operation::Read, 3),
         (Operation::Create, 2),
         (Operation::Swap, 1),
         (Operation::Replace, 1),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use pgslice::manifest::Slice;
 
 use crate::cluster::{self, Database};
+use crate::proxy::{Fate, Proxy};
 use crate::published::Published;
 use crate::scene::Scene;
 
@@ -99,4 +100,41 @@ fn a_span_that_fails_leaves_nothing_of_the_others() {
     assert!(published.days().is_empty());
     assert!(published.objects().is_empty(), "{:?}", published.objects());
     assert_eq!(published.staged(), 0);
+}
+
+#[test]
+fn a_partition_that_is_attached_while_connections_share_its_table_is_read_by_none_of_them() {
+    let database = cluster::source().create_database("attached");
+    database.psql(
+        "CREATE TABLE event (id int, kind text NOT NULL, at timestamptz NOT NULL, body text NOT NULL)
+             PARTITION BY LIST (kind);
+         CREATE INDEX ON event (at);
+         CREATE TABLE event_a PARTITION OF event FOR VALUES IN ('a');
+         ALTER TABLE event_a ALTER body SET STORAGE PLAIN;
+         INSERT INTO event SELECT n, 'a', '2024-05-01 00:00Z'::timestamptz + n * interval '900 ms', repeat(md5(n::text), 32)
+             FROM generate_series(1, 90000) n;
+         CREATE TABLE event_b (LIKE event);
+         INSERT INTO event_b SELECT n, 'b', '2024-05-01 00:00Z'::timestamptz + n * interval '1 min', 'of another kind'
+             FROM generate_series(1, 1400) n;
+         VACUUM ANALYZE",
+    );
+    let proxy = Proxy::start(&database, |message| if message.is_row() { Fate::Hold } else { Fate::Pass });
+    let sections = format!(
+        "[source]\nurl = \"{}\"\n[export]\njobs = 2\n[[table]]\nname = \"event\"\ntime-column = \"at\"\n",
+        proxy.url()
+    );
+    let scene = Scene::new(&sections);
+    let run = scene.spawn(&["export", "--date", DAY, "-vv"]);
+    // Two of many spans are being read, and the others not planned yet.
+    proxy.holds_so_many(2);
+    database.psql("ALTER TABLE event ATTACH PARTITION event_b FOR VALUES IN ('b')");
+    proxy.release();
+    let ran = run.wait().exits(0);
+    assert!(ran.stderr.contains("spans of time"), "{ran}");
+    let published = Published::by(&scene);
+    published.is_whole();
+    assert_eq!(published.slice(DAY, TABLE).rows, 90_000);
+    // The next run finds all of them.
+    scene.pgslice(&["export", "--date", DAY]).exits(0);
+    assert_eq!(published.slice(DAY, TABLE).rows, 91_400);
 }

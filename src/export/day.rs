@@ -69,6 +69,8 @@ pub struct Published {
     pub change: Change,
     /// Why it is not final, in words.
     pub unsettled: Vec<String>,
+    /// The sequence of the head that holds the entry.
+    pub sequence: u64,
 }
 
 /// Whether a run changed a day.
@@ -172,7 +174,7 @@ impl Exporter {
         };
         let outcome = attempt.examine_and_publish(&snapshot, standing, candidate.why).await;
         let released = self.unless_cancelled(async { Ok(snapshot.release().await?) }).await;
-        let (entry, change, too_few) = match outcome {
+        let Examination { entry, change, too_few, sequence } = match outcome {
             Err(error) if facts.standby.is_some() && standby::cancelled_for_replay(&error, client.is_closed()) => {
                 return Ok(Attempted::Cancelled(error));
             }
@@ -186,7 +188,7 @@ impl Exporter {
             unsettled = settlement.words();
             unsettled.extend(too_few.iter().map(TooFew::to_string));
         }
-        Ok(Attempted::Done(Box::new(Published { entry, change, unsettled })))
+        Ok(Attempted::Done(Box::new(Published { entry, change, unsettled, sequence })))
     }
 
     /// Locks the day, waits for it as long as that is wanted, checks that it may be exported, and takes its snapshot.
@@ -275,6 +277,16 @@ struct Ready<'c> {
     snapshot: Snapshot<'c>,
 }
 
+/// What an attempt came to.
+struct Examination {
+    entry: DayEntry,
+    change: Change,
+    /// Tables with fewer rows than expected, for which the day stays provisional.
+    too_few: Vec<TooFew>,
+    /// Of the head that holds the entry.
+    sequence: u64,
+}
+
 /// One attempt to publish a day, under its lock and snapshot.
 struct Attempt<'a> {
     exporter: &'a Exporter,
@@ -297,7 +309,7 @@ impl Attempt<'_> {
         snapshot: &Snapshot<'_>,
         standing: Standing,
         why: Why,
-    ) -> anyhow::Result<(DayEntry, Change, Vec<TooFew>)> {
+    ) -> anyhow::Result<Examination> {
         let examined = self.examine(snapshot, standing, why).await?;
         let slices: Vec<Slice> = examined.iter().map(|examined| examined.slice().clone()).collect();
         let too_few = self.too_few(&slices, why);
@@ -331,7 +343,12 @@ impl Attempt<'_> {
                 only_room(discard(examined.into_iter().filter_map(Examined::read)).await);
                 let entry = self.feed.day(self.day).ok_or_else(|| anyhow!("{} is not published", self.day))?;
                 let seen = DayEntry { taken: Some(self.taken.clone()), ..entry.clone() };
-                return Ok((seen, Change::Unchanged, too_few));
+                return Ok(Examination {
+                    entry: seen,
+                    change: Change::Unchanged,
+                    too_few,
+                    sequence: self.feed.sequence,
+                });
             }
             (Err(refusal), _) => {
                 let read = examined.into_iter().filter_map(Examined::read);
@@ -350,8 +367,8 @@ impl Attempt<'_> {
             }
         };
         // From here on an error leaves it unknown whether the day stands: nothing is removed.
-        self.swap(&entry).await?;
-        Ok((entry, change, too_few))
+        let sequence = self.swap(&entry).await?;
+        Ok(Examination { entry, change, too_few, sequence })
     }
 
     fn decide(&self, slices: &[Slice], standing: Standing, state: State, why: Why) -> Result<Decision, Failure> {
@@ -506,14 +523,15 @@ impl Attempt<'_> {
         (plan::compare(slice, old) != Comparison::Different).then(|| carry(slice, old, published))
     }
 
-    /// Publishes `entry`, unless the day's entry is no longer the one this attempt started from.
-    async fn swap(&self, entry: &DayEntry) -> anyhow::Result<()> {
+    /// Publishes `entry`, unless the day's entry is no longer the one this attempt started from. Returns the sequence of
+    /// the head that holds it.
+    async fn swap(&self, entry: &DayEntry) -> anyhow::Result<u64> {
         let seen = self.feed;
         let before = seen.day(self.day).map(|entry| &entry.manifest);
         let facts = self.facts;
         let timezone = self.exporter.config.timezone.name();
         let now = Utc::now();
-        head::change(
+        let changed = head::change(
             &*self.exporter.store,
             Pulse::Beat(now),
             |feed| {
@@ -535,7 +553,7 @@ impl Attempt<'_> {
             |feed| feed.day(self.day).is_some_and(|present| present.manifest == entry.manifest),
         )
         .await?;
-        Ok(())
+        Ok(changed.sequence)
     }
 
     /// Removes what this attempt made; nothing names it.

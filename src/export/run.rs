@@ -174,8 +174,11 @@ pub async fn run(
         }
         progress.begin(&format!("export {}", candidate.day));
         let outcome = exporter.publish(candidate).await;
-        if let Ok(Published { entry, change: Change::Unchanged, .. }) = &outcome {
-            seen.push(entry.clone());
+        if let Ok(published) = &outcome {
+            report.sequence = Some(published.sequence);
+            if published.change == Change::Unchanged {
+                seen.push(published.entry.clone());
+            }
         }
         let day = day_report(&config, candidate, outcome);
         progress.suspend(|| log_day(&day));
@@ -184,31 +187,32 @@ pub async fn run(
     progress.end();
     report.columns = announce::since(news, &report.days);
     if !cancel.is_cancelled() {
-        publish_seen(&*store, &report, &seen).await?;
-    }
-    // Only told: the days stand, whether or not it can be read once more.
-    if let Ok(Some((feed, _))) = head::read(&*store).await {
-        report.sequence = Some(feed.sequence);
+        report.sequence = publish_seen(&*store, &report, &seen).await?.or(report.sequence);
     }
     report.requests = store.requests();
     Ok(report)
 }
 
 /// Publishes that days are still as they were, and when that was found: a full dump from before may hold them as they
-/// were in between.
+/// were in between. Returns the head's sequence if there was anything to say.
 ///
 /// # Errors
 /// The store's, when that is all there is to publish.
-async fn publish_seen(store: &dyn Store, report: &ExportReport, seen: &[DayEntry]) -> anyhow::Result<()> {
-    if report.days.iter().all(|day| day.outcome == Outcome::Unchanged) {
-        // The heartbeat: readers can tell a quiet feed from a dead exporter, and from one that fails each night.
-        head::change(store, Pulse::Beat(Utc::now()), |feed| Ok(feed.with_days_seen(seen)), |_| false).await?;
-    } else if !seen.is_empty()
-        && let Err(error) = head::change(store, Pulse::None, |feed| Ok(feed.with_days_seen(seen)), |_| false).await
-    {
-        tracing::warn!("feed.json does not say that days were found unchanged ({error:#}); the next run says it");
+async fn publish_seen(store: &dyn Store, report: &ExportReport, seen: &[DayEntry]) -> anyhow::Result<Option<u64>> {
+    // The heartbeat: readers can tell a quiet feed from a dead exporter, and from one that fails each night.
+    let is_all = report.days.iter().all(|day| day.outcome == Outcome::Unchanged);
+    if !is_all && seen.is_empty() {
+        return Ok(None);
     }
-    Ok(())
+    let pulse = if is_all { Pulse::Beat(Utc::now()) } else { Pulse::None };
+    match head::change(store, pulse, |feed| Ok(feed.with_days_seen(seen)), |_| false).await {
+        Ok(feed) => Ok(Some(feed.sequence)),
+        Err(error) if is_all => Err(error),
+        Err(error) => {
+            tracing::warn!("feed.json does not say that days were found unchanged ({error:#}); the next run says it");
+            Ok(None)
+        }
+    }
 }
 
 /// What [`run`] would look at; writes nothing, not even an empty feed. Without a store all of it is to be made.
@@ -335,7 +339,7 @@ fn day_report(config: &Config, candidate: Candidate, outcome: anyhow::Result<Pub
     let mut report = DayReport::of(candidate, config.timezone.window(candidate.day), Outcome::Unchanged);
     match outcome {
         Err(error) => report.fail(&error),
-        Ok(Published { entry, change, unsettled }) => {
+        Ok(Published { entry, change, unsettled, .. }) => {
             report.outcome = match change {
                 Change::Published => Outcome::Published,
                 Change::Settled => Outcome::Settled,
