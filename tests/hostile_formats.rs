@@ -1,4 +1,4 @@
-//! Slices in csv and binary format from a publisher who means harm: all hashes and sums are right, the rows are not.
+//! Slices from a publisher who means harm, or whose COPY is not PostgreSQL's: all hashes and sums are right, the rows are not.
 
 use pgslice::codec::RowsDigest;
 use pgslice::feed::DayEntry;
@@ -206,4 +206,42 @@ fn a_format_that_the_names_of_the_parts_do_not_say_or_that_does_not_exist() {
     }
     pair.forge(DAY, |manifest| manifest["slices"][0]["format"] = "parquet".into());
     refuses(&pair, &[4], "unknown variant `parquet`");
+}
+
+#[test]
+fn text_that_copy_would_have_written_otherwise_is_read_by_the_server() {
+    let pair = pending("text");
+    let usual: &[u8] = b"1\t2024-05-01 10:00:00+00\tone\n";
+    for (row, id, body) in [
+        (&b"+7\t2024-05-01 10:00:00+00\ttwo\n"[..], "7", "two"),
+        (b" 8\tMay 1 2024 12:00 +02\ttwo\n", "8", "two"),
+        (b"9\t2024-05-01 10:00:00+00\t\\164\\x77\\o\n", "9", "two"),
+    ] {
+        let rows = [usual, row].concat();
+        Forgery { frames: &[(&rows, 2)], digested: &[content(usual), content(row)] }.place(&pair);
+        let ran = pair.catchup(&["-vv"]).exits(0);
+        assert!(ran.stderr.contains("is loaded as text"), "{ran}");
+        let found = pair.replica.psql("SELECT id, at AT TIME ZONE 'UTC', body FROM notes ORDER BY id");
+        assert_eq!(found, format!("1|2024-05-01 10:00:00|one\n{id}|2024-05-01 10:00:00|{body}"));
+        pair.replica.psql("TRUNCATE notes; DROP SCHEMA pgslice CASCADE");
+    }
+}
+
+#[test]
+fn text_that_is_no_value_is_refused_by_the_server() {
+    let pair = pending("text");
+    let usual: &[u8] = b"1\t2024-05-01 10:00:00+00\tone\n";
+    let end: &[u8] = b"\\.\n";
+    for (row, words) in [
+        (&b"x\t2024-05-01 10:00:00+00\ttwo\n"[..], "invalid input syntax for type integer"),
+        (b"2\t2024-05-32 10:00:00+00\ttwo\n", "date/time field value out of range"),
+        (b"2\t2024-05-01 10:00:00+00\n", "missing data for column"),
+        (end, "the feed has 3"),
+    ] {
+        let rows = [usual, row, usual].concat();
+        Forgery { frames: &[(&rows, 3)], digested: &[content(usual), content(row), content(usual)] }.place(&pair);
+        let refused = pair.catchup(&[]);
+        assert!(refused.code != 0 && refused.stderr.contains(words), "{words}\n{refused}");
+        assert_eq!(pair.replica.psql("SELECT count(*) FROM notes"), "0", "{refused}");
+    }
 }

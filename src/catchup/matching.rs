@@ -11,6 +11,7 @@ pub(super) use columns::can_be_a_name;
 
 use std::collections::BTreeMap;
 
+use super::binary::Form;
 use super::ledger::Names;
 use super::printable::{is_printable, printable};
 use super::spelling::Spelling;
@@ -31,6 +32,8 @@ pub struct Target {
     pub oid: u32,
     /// The columns to write, in the order of the data.
     pub columns: Vec<String>,
+    /// How their values are written in binary, by their types on the replica; `None` where one is not known.
+    pub forms: Option<Vec<Form>>,
     /// Columns of the data that are not written, as the table has them no more, and no newer day carries them; by their
     /// place in the data, ascending.
     pub left_out: Vec<LeftOut>,
@@ -259,8 +262,10 @@ pub fn target(slice: &Slice, relation: &Relation, manifest: &Manifest, terms: &T
         let same = terms.rename.iter().filter(|(_, replicas)| **replicas == time.column);
         same.map(|(feeds, _)| feeds.clone()).collect()
     };
+    let form = |name: &String| relation.column(name).and_then(|own| Form::of(&own.column));
     Ok(Target {
         table,
+        forms: columns.iter().map(form).collect(),
         name: slice.qualified_name(),
         oid: relation.oid,
         columns,

@@ -5,11 +5,13 @@
 //! take (pure), and [`spelling`] of types; [`ledger`] is the replica's record; [`adopt`] looks at windows met for the
 //! first time, [`guards`] at what could get in the way, [`partitions`] at where rows will go, [`shape`] at the order of
 //! tables, [`continuity`] at replicas that were filled some other way; [`restored`] knows the dump that they were restored from; [`replica`] refuses one that takes no writes;
-//! [`fetch`] brings verified rows; [`merge`] words the statements (pure); [`apply`] runs one transaction; [`conflict`]
+//! [`fetch`] brings verified rows; [`merge`] words the statements (pure); [`binary`] writes text rows
+//! in binary (pure); [`apply`] runs one transaction; [`conflict`]
 //! explains what it is refused for; [`idle`] knows when there is nothing to do; [`printable`] shows text of a feed; [`create`] makes missing tables; [`report`] tells.
 
 pub mod adopt;
 pub mod apply;
+pub mod binary;
 mod conflict;
 mod continuity;
 pub mod create;

@@ -3,6 +3,7 @@
 //! The types are those that the server's own `pg_type` lists, so that a version with a new one is noticed here.
 
 mod exceptions;
+mod in_binary;
 mod random;
 mod values;
 

@@ -16,7 +16,7 @@ impl Dice {
         self.bits() % sides
     }
 
-    fn between(&mut self, least: i64, most: i64) -> i64 {
+    pub(super) fn between(&mut self, least: i64, most: i64) -> i64 {
         let span = u64::try_from(i128::from(most) - i128::from(least) + 1).expect("a small range");
         least + i64::try_from(self.roll(span)).expect("within the range")
     }
@@ -29,7 +29,7 @@ impl Dice {
         (0..self.roll(most + 1)).map(|_| one(self)).collect()
     }
 
-    fn digits(&mut self, count: u64) -> String {
+    pub(super) fn digits(&mut self, count: u64) -> String {
         (0..count).map(|_| char::from(b'0' + u8::try_from(self.roll(10)).expect("a digit"))).collect()
     }
 

@@ -3,11 +3,13 @@
 use anyhow::Context;
 
 use super::{Absent, Applier, Doubts, PendingDay, Way, Work};
+use crate::catchup::binary::{self, Form, Unusual};
 use crate::catchup::conflict::{is_unique_violation, not_as_published};
 use crate::catchup::matching::{OtherColumns, Target};
 use crate::catchup::merge::{self, Stage};
 use crate::codec::RowFormat;
-use crate::manifest::{Slice, SliceFormat};
+use crate::manifest::{FRAME_RAW_BYTES, Slice, SliceFormat};
+use crate::pg::CopyIn;
 
 impl Work<'_> {
     /// PostgreSQL looks up how to receive every column of the table that binary rows are copied into, also of those that
@@ -17,13 +19,25 @@ impl Work<'_> {
         let is_partial = self.slice.format == SliceFormat::Binary && self.target.other_columns != OtherColumns::None;
         is_partial || !self.target.left_out.is_empty()
     }
+
+    /// How rows of text are written in binary, where that can be done.
+    fn forms(&self) -> Option<&[Form]> {
+        let is_text = self.slice.format == SliceFormat::Text && self.target.other_columns == OtherColumns::None;
+        let mut frames = self.slice.parts.iter().flat_map(|part| &part.frames);
+        // A huge row is not held once more.
+        let is_small = frames.all(|frame| frame.raw_bytes <= FRAME_RAW_BYTES);
+        self.target.forms.as_deref().filter(|_| is_text && is_small)
+    }
 }
 
 impl Applier {
     /// Loads the rows of a slice as they are.
     pub(super) fn load_whole(&mut self, item: &Work<'_>, number: usize) -> anyhow::Result<()> {
         if !item.needs_a_stage() {
-            return self.copy(&merge::copy_into(item.target, item.slice.format), item);
+            return match item.forms() {
+                Some(forms) => self.copy_in_binary(forms, item),
+                None => self.copy(&merge::copy_into(item.target, item.slice.format), item),
+            };
         }
         let named = || format!("{} {}", item.day.entry.day, item.target.name);
         let stage = self.staged(item, number)?;
@@ -135,19 +149,56 @@ impl Applier {
         Ok(())
     }
 
+    /// Loads a slice of text in binary; in text, where it has a value that COPY would have written otherwise.
+    fn copy_in_binary(&mut self, forms: &[Form], item: &Work<'_>) -> anyhow::Result<()> {
+        let copy_into = |format| merge::copy_into(item.target, format);
+        let format = RowFormat::new(SliceFormat::Binary, &item.slice.columns);
+        let mut binary = Vec::new();
+        self.session.run("savepoint as_binary")?;
+        let copied = self.copy_rows(&copy_into(SliceFormat::Binary), item, &format, |block, copy| {
+            let mut rest = block;
+            while !rest.is_empty() {
+                binary.clear();
+                let written = binary::write_rows(forms, rest, &mut binary)?;
+                copy.send(&binary)?;
+                rest = &rest[written..];
+            }
+            Ok(())
+        });
+        match copied {
+            Err(error) if error.downcast_ref::<Unusual>().is_some() => {
+                tracing::debug!("{} {} is loaded as text: {error:#}", item.day.entry.day, item.target.name);
+                self.session.run("rollback to savepoint as_binary")?;
+                self.copy(&copy_into(SliceFormat::Text), item)
+            }
+            copied => copied.and_then(|()| Ok(self.session.run("release savepoint as_binary")?)),
+        }
+    }
+
     /// Sends a slice's rows to a COPY statement; the server must count as many as the manifest.
     pub(super) fn copy(&mut self, statement: &str, item: &Work<'_>) -> anyhow::Result<()> {
+        let format = RowFormat::new(item.slice.format, &item.slice.columns);
+        self.copy_rows(statement, item, &format, |block, copy| Ok(copy.send(block)?))
+    }
+
+    /// As [`Applier::copy`], rows being sent in `format` by `send`.
+    fn copy_rows(
+        &mut self,
+        statement: &str,
+        item: &Work<'_>,
+        format: &RowFormat,
+        mut send: impl FnMut(&[u8], &mut CopyIn<'_>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let named = || format!("{} {}", item.day.entry.day, item.target.name);
         let next = self.next_after(item.slice);
         let mut rows = self.supply.take(item.slice);
-        let format = RowFormat::new(item.slice.format, &item.slice.columns);
         let mut copy = self.session.copy_in(statement).with_context(named)?;
         copy.send(format.copy_head()).with_context(named)?;
         while let Some(block) = rows.pull().with_context(named)? {
             if let Some(next) = &next {
                 self.supply.begin(next);
             }
-            copy.send(&block).with_context(named)?;
+            send(&block, &mut copy).with_context(named)?;
             self.progress.add_bytes(block.len() as u64);
         }
         copy.send(format.copy_tail()).with_context(named)?;

@@ -9,6 +9,7 @@ fn target(columns: &[&str], key: &[&str]) -> Target {
         oid: 5,
         columns: names(columns),
         left_out: Vec::new(),
+        forms: None,
         stored: names(columns),
         natural: Vec::new(),
         other_names_of_time: Vec::new(),
