@@ -6,6 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 
 use allocation_counter::{AllocationInfo, measure};
+use pgslice::catchup::binary::{Form, write_rows};
 use pgslice::codec::{Chunk, CodecError, Decoder, Encoder, Gatherer, Piece, RowFormat, Tally};
 use pgslice::manifest::{Frame, SliceFormat};
 use pgslice::pg::{Endpoint, PgError, Session};
@@ -138,6 +139,27 @@ fn sending_the_rows_of_a_copy() {
     assert_eq!(told, bytes_of(&rows));
     is_by_the_mebibyte(&counted, bytes_of(&rows));
     server.end(session);
+}
+
+#[test]
+fn writing_rows_of_text_in_binary() {
+    let row = |number| {
+        let filling = "x\\n".repeat(10 + number % 70);
+        format!("{number}\t{number}.{number:04}\t2024-05-01 10:00:00.25+00\t{filling}\t{}e-5\n", number + 1)
+    };
+    let text = (0..ROWS).map(row).collect::<String>().into_bytes();
+    let forms = [Form::Int4, Form::Numeric, Form::TimestampWithZone, Form::Characters, Form::Float8];
+    let mut written = 0;
+    let counted = measure(|| {
+        let (mut rest, mut binary) = (&text[..], Vec::new());
+        while !rest.is_empty() {
+            binary.clear();
+            rest = &rest[write_rows(&forms, rest, &mut binary).expect("as COPY writes them")..];
+            written += binary.len();
+        }
+    });
+    assert!(written > text.len() / 2);
+    is_by_the_mebibyte(&counted, text.len() as u64);
 }
 
 #[test]

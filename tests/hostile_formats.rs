@@ -220,7 +220,7 @@ fn text_that_copy_would_have_written_otherwise_is_read_by_the_server() {
         let rows = [usual, row].concat();
         Forgery { frames: &[(&rows, 2)], digested: &[content(usual), content(row)] }.place(&pair);
         let ran = pair.catchup(&["-vv"]).exits(0);
-        assert!(ran.stderr.contains("is loaded as text"), "{ran}");
+        assert!(ran.stderr.contains("is sent as text"), "{ran}");
         let found = pair.replica.psql("SELECT id, at AT TIME ZONE 'UTC', body FROM notes ORDER BY id");
         assert_eq!(found, format!("1|2024-05-01 10:00:00|one\n{id}|2024-05-01 10:00:00|{body}"));
         pair.replica.psql("TRUNCATE notes; DROP SCHEMA pgslice CASCADE");
@@ -228,20 +228,35 @@ fn text_that_copy_would_have_written_otherwise_is_read_by_the_server() {
 }
 
 #[test]
+fn rows_that_were_sent_before_such_a_text_are_there_once() {
+    let pair = pending("text");
+    let usual: Vec<Vec<u8>> =
+        (0..500).map(|id| format!("{id}\t2024-05-01 10:00:00+00\t{}\n", "x".repeat(1_000)).into_bytes()).collect();
+    let last: &[u8] = b"+500\t2024-05-01 10:00:00+00\tlast\n";
+    let digested: Vec<&[u8]> = usual.iter().map(|row| content(row)).chain([content(last)]).collect();
+    Forgery { frames: &[(&usual.concat(), 500), (last, 1)], digested: &digested }.place(&pair);
+    let ran = pair.catchup(&["-vv"]).exits(0);
+    assert!(ran.stderr.contains("is sent as text"), "{ran}");
+    assert_eq!(pair.replica.psql("SELECT count(*), sum(id) FROM notes"), "501|125250");
+}
+
+#[test]
 fn text_that_is_no_value_is_refused_by_the_server() {
     let pair = pending("text");
     let usual: &[u8] = b"1\t2024-05-01 10:00:00+00\tone\n";
     let end: &[u8] = b"\\.\n";
-    for (row, words) in [
-        (&b"x\t2024-05-01 10:00:00+00\ttwo\n"[..], "invalid input syntax for type integer"),
-        (b"2\t2024-05-32 10:00:00+00\ttwo\n", "date/time field value out of range"),
-        (b"2\t2024-05-01 10:00:00+00\n", "missing data for column"),
-        (end, "the feed has 3"),
+    for (row, code, words) in [
+        (&b"x\t2024-05-01 10:00:00+00\ttwo\n"[..], 9, "invalid input syntax for type integer"),
+        (b"2\t2024-05-32 10:00:00+00\ttwo\n", 9, "date/time field value out of range"),
+        (b"2\t294277-01-09 04:00:54.775807+00\ttwo\n", 9, "timestamp out of range"),
+        (b"2\t2024-05-01 10:00:00+00\tt\rwo\n", 9, "literal carriage return"),
+        (b"2\t2024-05-01 10:00:00+00\n", 9, "missing data for column"),
+        (end, 4, "the feed has 3"),
     ] {
         let rows = [usual, row, usual].concat();
         Forgery { frames: &[(&rows, 3)], digested: &[content(usual), content(row), content(usual)] }.place(&pair);
-        let refused = pair.catchup(&[]);
-        assert!(refused.code != 0 && refused.stderr.contains(words), "{words}\n{refused}");
+        let refused = pair.catchup(&[]).exits(code);
+        assert!(refused.stderr.contains(words), "{words}\n{refused}");
         assert_eq!(pair.replica.psql("SELECT count(*) FROM notes"), "0", "{refused}");
     }
 }

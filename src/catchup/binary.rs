@@ -3,10 +3,10 @@
 //! A server takes binary rows in a tenth less time: it need not look for the ends of lines and fields, nor read numbers.
 //! What is written here is what PostgreSQL's own functions read from the text
 //! (<https://www.postgresql.org/docs/current/sql-copy.html>; for values `src/backend/utils/adt/*.c`, functions `…_recv`),
-//! for types whose text is simple, and only for text as COPY writes it under the settings of a session of ours. Anything
-//! else is [`Unusual`]: then the server reads the text itself, and judges it.
+//! for types whose text is simple, and only where the text can mean nothing else. Anything but what COPY writes under the
+//! settings of a session of ours may be [`Unusual`]: then the server reads the text itself, and judges it.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use memchr::{memchr, memchr2, memchr3};
 
@@ -19,6 +19,12 @@ const NULL_LENGTH: i32 = -1;
 /// The form of `jsonb` that is its text.
 const JSONB_VERSION: u8 = 1;
 const NUMERIC_HEAD_BYTES: usize = 8;
+/// Servers refuse a numeric with more digits behind the point, but for text, of which they round them away.
+const MOST_SCALE: usize = 0x3fff;
+/// Days and microseconds since 2000-01-01 that servers know: `IS_VALID_DATE` and `IS_VALID_TIMESTAMP` of PostgreSQL's
+/// `datatype/timestamp.h`. Beyond them lie the infinite ones.
+const KNOWN_DAYS: Range<i64> = -2_451_545..2_145_031_949;
+const KNOWN_MICROS: Range<i64> = -211_813_488_000_000_000..9_223_371_331_200_000_000;
 /// From the first day of year 1 to 2000-01-01, which dates and timestamps are counted from.
 const EPOCH_DAYS: i64 = 730_119;
 const MICROS_A_DAY: i64 = 86_400_000_000;
@@ -71,7 +77,7 @@ impl Form {
     }
 }
 
-/// Text that is not what COPY writes for its column.
+/// Text that COPY does not write for its column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a value is not written as COPY writes it")]
 pub struct Unusual;
@@ -83,6 +89,9 @@ pub struct Unusual;
 /// [`Unusual`]; what was written is of no use then.
 pub fn write_rows(forms: &[Form], text: &[u8], binary: &mut Vec<u8>) -> Result<usize, Unusual> {
     let count = i16::try_from(forms.len()).map_err(|_| Unusual)?.to_be_bytes();
+    if forms.is_empty() {
+        return Err(Unusual);
+    }
     let mut rest = text;
     while !rest.is_empty() && binary.len() < ENOUGH_BYTES {
         binary.extend_from_slice(&count);
@@ -127,6 +136,10 @@ fn write_characters(text: &[u8], binary: &mut Vec<u8>) -> Result<usize, Unusual>
     let mut from = 0;
     loop {
         let end = from + memchr3(b'\\', b'\t', b'\n', &text[from..]).ok_or(Unusual)?;
+        // COPY writes it as `\r`: this one may be half of a line's end.
+        if memchr(b'\r', &text[from..end]).is_some() {
+            return Err(Unusual);
+        }
         binary.extend_from_slice(&text[from..end]);
         if text[end] != b'\\' {
             return Ok(end);
@@ -176,7 +189,10 @@ fn write_value(form: Form, value: &[u8], binary: &mut Vec<u8>) -> Result<(), Unu
             let days = match infinite(value) {
                 Some(Infinite::Late) => i32::MAX,
                 Some(Infinite::Early) => i32::MIN,
-                None => i32::try_from(moment(value, Clock::None)?.0).map_err(|_| Unusual)?,
+                None => {
+                    let (days, _) = moment(value, Clock::None)?;
+                    i32::try_from(known(&KNOWN_DAYS, days)?).map_err(|_| Unusual)?
+                }
             };
             binary.extend_from_slice(&days.to_be_bytes());
         }
@@ -187,13 +203,18 @@ fn write_value(form: Form, value: &[u8], binary: &mut Vec<u8>) -> Result<(), Unu
                 None => {
                     let clock = if form == Form::Timestamp { Clock::Local } else { Clock::Utc };
                     let (days, micros) = moment(value, clock)?;
-                    days.checked_mul(MICROS_A_DAY).and_then(|whole| whole.checked_add(micros)).ok_or(Unusual)?
+                    let since = days.checked_mul(MICROS_A_DAY).and_then(|whole| whole.checked_add(micros));
+                    known(&KNOWN_MICROS, since.ok_or(Unusual)?)?
                 }
             };
             binary.extend_from_slice(&micros.to_be_bytes());
         }
     }
     Ok(())
+}
+
+fn known(range: &Range<i64>, number: i64) -> Result<i64, Unusual> {
+    range.contains(&number).then_some(number).ok_or(Unusual)
 }
 
 fn integer(value: &[u8]) -> Result<i64, Unusual> {
@@ -266,7 +287,7 @@ fn write_numeric(value: &[u8], binary: &mut Vec<u8>) -> Result<(), Unusual> {
     let point = memchr(b'.', magnitude);
     let (whole, fraction) = point.map_or((magnitude, &[][..]), |point| (&magnitude[..point], &magnitude[point + 1..]));
     let is_number = !whole.is_empty() && (point.is_none() || !fraction.is_empty());
-    if !is_number || !whole.iter().chain(fraction).all(u8::is_ascii_digit) {
+    if !is_number || fraction.len() > MOST_SCALE || !whole.iter().chain(fraction).all(u8::is_ascii_digit) {
         return Err(Unusual);
     }
     binary.extend_from_slice(&[0; NUMERIC_HEAD_BYTES]);

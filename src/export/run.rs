@@ -48,7 +48,7 @@ pub struct ExportReport {
     pub dataset: String,
     /// The feed; absent when a dry run found none.
     pub feed_id: Option<String>,
-    /// The head's sequence after the run.
+    /// The sequence of the newest head that the run saw.
     pub sequence: Option<u64>,
     /// Nothing was written: the days say what would be looked at.
     pub dry_run: bool,

@@ -7,8 +7,9 @@ use super::error::{PgError, ServerError};
 use super::session::{Session, command_tag};
 use super::wire::{Limit, Message, kind};
 
-/// Rows to be sent are gathered into messages of this size; after each one the server's objections are listened to.
-const MESSAGE_BYTES: usize = 256 << 10;
+/// Rows to be sent are gathered into messages of this size; after each one the server's objections are listened to. The
+/// server takes in a whole message before it looks at it: one that does not fit into a socket (208 KiB) makes it wait for us.
+const MESSAGE_BYTES: usize = 64 << 10;
 const HEADER_BYTES: usize = 5;
 
 impl Session {

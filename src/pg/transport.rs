@@ -7,8 +7,9 @@ use rustls::ClientConnection;
 
 use super::pace::Pace;
 
-/// Encrypted bytes read at a time: the library itself asks for 4 KiB.
+/// Encrypted bytes read at a time at most: the library itself asks for 4 KiB.
 const INBOX_BYTES: usize = 256 << 10;
+
 /// What is read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Arrival {
@@ -33,7 +34,7 @@ struct Source {
 impl Source {
     fn read(&mut self, buffer: &mut [u8], arrival: Arrival) -> io::Result<usize> {
         if arrival == Arrival::Stream {
-            self.pace.gather(&self.socket)?;
+            self.pace.gather(&self.socket);
         }
         Raw(&self.socket).read(buffer)
     }
@@ -42,9 +43,10 @@ impl Source {
 /// One end of an encrypted connection.
 struct Tls {
     connection: ClientConnection,
-    /// What was read from the socket and is not understood yet: `inbox[understood..]`.
+    /// What was read from the socket and is not understood yet: `inbox[understood..filled]`.
     inbox: Vec<u8>,
     understood: usize,
+    filled: usize,
 }
 
 /// Lends `Read` and `Write` to a descriptor.
@@ -84,7 +86,7 @@ impl Transport {
 
     /// Encrypts what is sent from here on; [`Transport::shake_hands`] comes first.
     pub(super) fn encrypt(&mut self, connection: ClientConnection) {
-        self.tls = Some(Box::new(Tls { connection, inbox: Vec::new(), understood: 0 }));
+        self.tls = Some(Box::new(Tls { connection, inbox: vec![0; INBOX_BYTES], understood: 0, filled: 0 }));
     }
 
     /// What encrypts it.
@@ -174,17 +176,14 @@ impl Tls {
 
     /// Understands some of what has come, and reads more when all is understood.
     fn receive(&mut self, source: &mut Source, arrival: Arrival) -> io::Result<Received> {
-        if self.understood == self.inbox.len() {
-            self.inbox.resize(INBOX_BYTES, 0);
-            let read = source.read(&mut self.inbox, arrival);
-            self.inbox.truncate(*read.as_ref().unwrap_or(&0));
+        if self.understood == self.filled {
+            self.filled = source.read(&mut self.inbox, arrival)?;
             self.understood = 0;
-            read?;
         }
-        let mut rest = &self.inbox[self.understood..];
+        let mut rest = &self.inbox[self.understood..self.filled];
         let received = if rest.is_empty() { Received::End } else { Received::Bytes };
         self.connection.read_tls(&mut rest)?;
-        self.understood = self.inbox.len() - rest.len();
+        self.understood = self.filled - rest.len();
         match self.connection.process_new_packets() {
             Ok(_) => Ok(received),
             Err(error) => {

@@ -11,7 +11,7 @@ use crate::cluster;
 use crate::scene::Scene;
 
 /// Types with such a form, as SQL writes them; what is beside them in the catalog, and what `values.rs` knows.
-const TYPES: [(&str, &str); 20] = [
+const TYPES: [(&str, &str); 21] = [
     ("bool", "bool"),
     ("int2", "int2"),
     ("int4", "int4"),
@@ -24,6 +24,7 @@ const TYPES: [(&str, &str); 20] = [
     ("varchar", "varchar"),
     ("varchar(200)", "varchar(200)"),
     ("bpchar", "bpchar"),
+    ("bpchar(9)", "char(9)"),
     ("bytea", "bytea"),
     ("uuid", "uuid"),
     ("json", "json"),
@@ -143,6 +144,13 @@ fn first_difference(one: &[u8], other: &[u8]) -> String {
     format!("{} instead of {}", around(one), around(other))
 }
 
+/// A catchup that sends one slice in binary, and none as text.
+#[track_caller]
+fn in_binary(scene: &Scene) {
+    let ran = scene.pgslice(&["catchup", "-vv"]).exits(0);
+    assert!(ran.stderr.contains("is sent in binary") && !ran.stderr.contains("is sent as text"), "{ran}");
+}
+
 #[test]
 fn values_arrive_in_binary_and_none_as_text() {
     let source = cluster::source().create_database("in_binary");
@@ -154,9 +162,46 @@ fn values_arrive_in_binary_and_none_as_text() {
     let scene =
         Scene::new("[[table]]\nname = \"everything\"\ntime-column = \"at\"\n").source(&source).replica(&replica);
     scene.pgslice(&["export", "--date", "2024-05-01"]).exits(0);
-    let ran = scene.pgslice(&["catchup", "-vv"]).exits(0);
-    assert!(!ran.stderr.contains("is loaded as text"), "{ran}");
+    in_binary(&scene);
     let columns: Vec<&Column> = columns.iter().collect();
     assert_eq!(shown(&replica, &columns), shown(&source, &columns));
     scene.pgslice(&["verify", "--replica"]).exits(0);
+}
+
+#[test]
+fn columns_that_are_wider_named_otherwise_and_in_another_order_arrive_in_binary() {
+    let source = cluster::source().create_database("in_binary");
+    let replica = cluster::replica().create_database("in_binary");
+    source.psql(
+        "CREATE TABLE item (id int PRIMARY KEY, at timestamptz NOT NULL, size smallint, label varchar(9), padded char(5));
+         INSERT INTO item VALUES (1, '2024-05-01 10:00Z', -7, 'one', 'a'), (2, '2024-05-01 11:00Z', NULL, '', NULL)",
+    );
+    replica.psql(
+        "CREATE TABLE item (caption text, size bigint, gone int, padded char(5), id int8 PRIMARY KEY, at timestamptz NOT NULL);
+         ALTER TABLE item DROP COLUMN gone",
+    );
+    let table = "[[table]]\nname = \"item\"\n";
+    let publisher = Scene::new(&format!("{table}time-column = \"at\"\n")).source(&source);
+    publisher.pgslice(&["export", "--date", "2024-05-01"]).exits(0);
+    let scene =
+        Scene::new(&format!("{table}rename = {{ label = \"caption\" }}\n")).replica(&replica).reading(&publisher);
+    in_binary(&scene);
+    let rows = replica.psql("SELECT id, size, caption IS NULL, caption, padded FROM item ORDER BY id");
+    assert_eq!(rows, "1|-7|f|one|a    \n2||f||");
+}
+
+#[test]
+fn rows_that_are_large_go_as_text_for_the_sake_of_the_servers_memory() {
+    let source = cluster::source().create_database("in_binary");
+    let replica = cluster::replica().create_database("in_binary");
+    let schema = "CREATE TABLE item (id int PRIMARY KEY, at timestamptz NOT NULL, body text)";
+    source.psql(&format!(
+        "{schema}; INSERT INTO item SELECT n, '2024-05-01 10:00Z', repeat('x', 20000) FROM generate_series(1, 300) n"
+    ));
+    replica.psql(schema);
+    let scene = Scene::new("[[table]]\nname = \"item\"\ntime-column = \"at\"\n").source(&source).replica(&replica);
+    scene.pgslice(&["export", "--date", "2024-05-01"]).exits(0);
+    let ran = scene.pgslice(&["catchup", "-vv"]).exits(0);
+    assert!(!ran.stderr.contains("is sent in binary"), "{ran}");
+    assert_eq!(replica.psql("SELECT count(*), sum(length(body)) FROM item"), "300|6000000");
 }

@@ -8,8 +8,12 @@ use crate::catchup::conflict::{is_unique_violation, not_as_published};
 use crate::catchup::matching::{OtherColumns, Target};
 use crate::catchup::merge::{self, Stage};
 use crate::codec::RowFormat;
-use crate::manifest::{FRAME_RAW_BYTES, Slice, SliceFormat};
+use crate::manifest::{Slice, SliceFormat};
 use crate::pg::CopyIn;
+
+/// Rows that are larger than that, on the average of a frame, are sent as text. A server gathers up to 1,000 rows before
+/// it inserts them, but 64 KiB of text at most; of binary rows it does not count the bytes (`CopyMultiInsertInfoStore`).
+const ROW_BYTES: u64 = 16 << 10;
 
 impl Work<'_> {
     /// PostgreSQL looks up how to receive every column of the table that binary rows are copied into, also of those that
@@ -24,8 +28,7 @@ impl Work<'_> {
     fn forms(&self) -> Option<&[Form]> {
         let is_text = self.slice.format == SliceFormat::Text && self.target.other_columns == OtherColumns::None;
         let mut frames = self.slice.parts.iter().flat_map(|part| &part.frames);
-        // A huge row is not held once more.
-        let is_small = frames.all(|frame| frame.raw_bytes <= FRAME_RAW_BYTES);
+        let is_small = frames.all(|frame| frame.raw_bytes <= frame.rows.saturating_mul(ROW_BYTES));
         self.target.forms.as_deref().filter(|_| is_text && is_small)
     }
 }
@@ -154,6 +157,7 @@ impl Applier {
         let copy_into = |format| merge::copy_into(item.target, format);
         let format = RowFormat::new(SliceFormat::Binary, &item.slice.columns);
         let mut binary = Vec::new();
+        tracing::debug!("{} {} is sent in binary", item.day.entry.day, item.target.name);
         self.session.run("savepoint as_binary")?;
         let copied = self.copy_rows(&copy_into(SliceFormat::Binary), item, &format, |block, copy| {
             let mut rest = block;
@@ -167,7 +171,7 @@ impl Applier {
         });
         match copied {
             Err(error) if error.downcast_ref::<Unusual>().is_some() => {
-                tracing::debug!("{} {} is loaded as text: {error:#}", item.day.entry.day, item.target.name);
+                tracing::debug!("{} {} is sent as text: {Unusual}", item.day.entry.day, item.target.name);
                 self.session.run("rollback to savepoint as_binary")?;
                 self.copy(&copy_into(SliceFormat::Text), item)
             }

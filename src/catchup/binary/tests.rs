@@ -88,7 +88,7 @@ fn times_are_those_of_the_server() {
 #[test]
 fn what_copy_does_not_write_is_left_to_the_server() {
     for (form, texts) in [
-        (Form::Characters, &[r"\.", r"\x41", r"\101", r"\q", "a\\"][..]),
+        (Form::Characters, &[r"\.", r"\x41", r"\101", r"\q", "a\\", "one\r", "t\rwo"][..]),
         (Form::Boolean, &["true", "", "1", "T"]),
         (Form::Int2, &["32768", "", "-", "+1", " 1", "1 ", "0x10", "1_000"]),
         (Form::Int8, &["9223372036854775808", "-9223372036854775809"]),
@@ -115,9 +115,31 @@ fn what_copy_does_not_write_is_left_to_the_server() {
 }
 
 #[test]
+fn what_servers_do_not_know_is_left_to_them_and_never_infinite() {
+    for (form, first, last, beyond) in [
+        (Form::Date, "4714-11-24 BC", "5874897-12-31", ["5881610-07-11", "5877612-06-22 BC"]),
+        (
+            Form::Timestamp,
+            "4714-11-24 00:00:00 BC",
+            "294276-12-31 23:59:59.999999",
+            ["294277-01-09 04:00:54.775807", "290279-12-22 19:59:05.224192 BC"],
+        ),
+    ] {
+        assert!(value(form, first).is_ok() && value(form, last).is_ok(), "{form:?}");
+        for text in beyond {
+            assert_eq!(value(form, text), Err(Unusual), "{text}");
+        }
+    }
+    let digits = |count| format!("0.{}", "1".repeat(count));
+    assert!(value(Form::Numeric, &digits(MOST_SCALE)).is_ok());
+    assert_eq!(value(Form::Numeric, &digits(MOST_SCALE + 1)), Err(Unusual));
+}
+
+#[test]
 fn rows_of_another_width_are_left_to_the_server() {
     for text in ["1\n", "1\t2\t3\n", "1\t2", "", "\n"] {
         let outcome = written(&[Form::Int4, Form::Int4], text);
         assert_eq!(outcome, if text.is_empty() { Ok(Vec::new()) } else { Err(Unusual) }, "{text:?}");
     }
+    assert_eq!(written(&[], "\n"), Err(Unusual));
 }
