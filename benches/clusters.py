@@ -50,6 +50,12 @@ class _Server:
         self.process.stdout.close()
 
 
+def _ticks(process: int, *places: int) -> int:
+    """Fields of a process's `stat`, counted behind the name, which is in parentheses, added up."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(fields[place]) for place in places)
+
+
 class Cluster:
     """A PostgreSQL server with its socket in `folder`."""
 
@@ -99,9 +105,8 @@ class Cluster:
 
     def cpu_seconds(self) -> float:
         """CPU of the server's processes that have ended: those of sessions."""
-        # The fields behind the name, which is in parentheses: cutime and cstime are the 16th and 17th of all.
-        fields = Path(f"/proc/{self.postmaster}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[13]) + int(fields[14])) / CLOCK_TICKS
+        # cutime and cstime
+        return _ticks(self.postmaster, 13, 14) / CLOCK_TICKS
 
 
 class Bucket:
@@ -130,6 +135,10 @@ class Bucket:
     def store_lines(self) -> str:
         """For the section [store] of a configuration."""
         return f'endpoint = "{self.endpoint}"\nregion = "{self.REGION}"\npath-style = true\n'
+
+    def cpu_seconds(self) -> float:
+        # utime and stime
+        return _ticks(self._server.process.pid, 11, 12) / CLOCK_TICKS
 
     def put(self, objects):
         """Writes objects, pairs of key and content."""

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import statistics
 import subprocess
 from pathlib import Path
 
@@ -261,9 +262,16 @@ def bucket(bench: Bench) -> Section:
     def piped() -> list:
         return [[peers.copy_to_bucket(bench.peers, bench.source, MESSAGES_OF_DAY.query, place.fresh())]]
 
+    store_cpu = []
+
+    def finish():
+        store_cpu.append(place.bucket.cpu_seconds())
+        place.stop()
+
+    with_two = pgslice_to_bucket(bench, place, MESSAGES, DAY, 2)
     contestants = [
         pgslice_to_bucket(bench, place, MESSAGES, DAY, 1),
-        pgslice_to_bucket(bench, place, MESSAGES, DAY, 2),
+        Contestant(with_two.name, with_two.prepare, finish),
         Contestant("psql | zstd -3 | aws s3 cp -", piped, place.stop),
     ]
     try:
@@ -274,5 +282,18 @@ def bucket(bench: Bench) -> Section:
     section = Section()
     what = "export one day to S3, `jobs = 2`, against `psql | zstd | aws s3 cp -` to the same server"
     section.add_ratio(what, 0.35, two, peer_result)
-    section.add_race("Export of one day of messages to S3", results)
+    note = _limit_with_store(two, statistics.median(store_cpu), peer_result) if two.costs and peer_result.costs else ""
+    section.add_race("Export of one day of messages to S3", results, note)
     return section
+
+
+def _limit_with_store(ours, store_cpu_seconds: float, piped) -> str:
+    """What two servers and a client need who share the cores."""
+    client, server = ours.median("client_cpu_seconds"), ours.median("server_cpu_seconds")
+    cores = os.cpu_count()
+    limit = (client + server + store_cpu_seconds) / cores
+    return (
+        f"Limit by cores: (client {client:.2f} + PostgreSQL {server:.2f} + S3 server {store_cpu_seconds:.2f} s of CPU)"
+        f" / {cores} cores = {limit:.2f} s, {limit / piped.median():.2f} of the pipeline with aws; all as in"
+        " `pgslice, jobs = 2`."
+    )
