@@ -4,6 +4,7 @@ import math
 import re
 import statistics
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional
@@ -20,6 +21,7 @@ CLIENTS = 2
 # So small that all of it is in memory, so large that two clients do not wait for each other.
 BENCH_SCALE = 10
 LOGGED_SHARE = 0.1
+SETTLING_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Felt:
     average_milliseconds: float
     percentile_95_milliseconds: float
     export_seconds: Optional[float]
+    # Transactions that the time of the export had less than as much time after it.
+    lost: Optional[float]
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ def _run(bench: Bench, contender: Beside, seconds: int) -> Felt:
     arguments += ["-l", f"--log-prefix={log}/log", f"--sampling-rate={LOGGED_SHARE}", bench.source.url(DATABASE)]
     steps = contender.steps()
     running = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    began = time.time()
     try:
         export_seconds = measure(steps).seconds if steps else None
     finally:
@@ -88,28 +93,43 @@ def _run(bench: Bench, contender: Beside, seconds: int) -> Felt:
         raise Failed(f"pgbench: {said.strip()}")
     if export_seconds is not None and export_seconds > seconds:
         raise Failed(f"the export took longer than pgbench's {seconds} s")
-    return Felt(float(per_second[1]), float(average[1]), _percentile_95(log), export_seconds)
+    transactions = _logged(log)
+    percentile_95 = statistics.quantiles([latency for _, latency in transactions], n=20)[-1] / 1000
+    lost = _lost([ended for ended, _ in transactions], began, export_seconds) if export_seconds else None
+    return Felt(float(per_second[1]), float(average[1]), percentile_95, export_seconds, lost)
 
 
-def _percentile_95(log: Path) -> float:
-    """In milliseconds, from pgbench's logs, which are removed: the third field is a transaction's microseconds."""
-    latencies = []
+def _logged(log: Path) -> list:
+    """The transactions in pgbench's logs, which are removed: when each ended, and its microseconds.
+
+    The fields: client, number, microseconds, script, and the end in seconds and microseconds of the epoch.
+    """
+    transactions = []
     for path in log.iterdir():
-        latencies += [int(line.split()[2]) for line in path.read_text().splitlines()]
+        for line in path.read_text().splitlines():
+            _, _, latency, _, seconds, microseconds = line.split()[:6]
+            transactions.append((int(seconds) + int(microseconds) / 1e6, int(latency)))
         path.unlink()
-    return statistics.quantiles(latencies, n=20)[-1] / 1000
+    return transactions
+
+
+def _lost(ends: list, began: float, export_seconds: float) -> float:
+    """Within one run of pgbench: from one run to the next its pace changes by more than an export costs."""
+
+    def per_second(start: float, end: float) -> float:
+        return sum(start <= ended < end for ended in ends) / LOGGED_SHARE / (end - start)
+
+    export_ended = began + export_seconds
+    # The server's sessions end a moment after the export.
+    after = per_second(export_ended + SETTLING_SECONDS, max(ends) - SETTLING_SECONDS)
+    return (after - per_second(began, export_ended)) * export_seconds
 
 
 def _section(felt: dict, seconds: int, bench: Bench) -> Section:
     def median(name: str, of: str) -> float:
         return statistics.median(getattr(one, of) for one in felt[name])
 
-    def lost_beside(name: str) -> float:
-        """Against pgbench alone in the same round."""
-        pairs = zip(felt["nothing"], felt[name])
-        return statistics.median((alone.per_second - beside.per_second) * seconds for alone, beside in pairs)
-
-    lost = {name: lost_beside(name) for name in felt if name != "nothing"}
+    lost = {name: median(name, "lost") for name in felt if name != "nothing"}
     allowed = lost["psql | zstd -3"]
     section = Section()
     for name in ("pgslice, jobs = 1", "pgslice, jobs = 2"):
@@ -130,7 +150,8 @@ def _section(felt: dict, seconds: int, bench: Bench) -> Section:
     head = ("beside", "transactions a second", "average ms", "95 % within ms", "lost per export", "an export's seconds")
     note = (
         f"`pgbench -S -M prepared -c {CLIENTS} -T {seconds}` on the same server, medians of {bench.settings.rounds};"
-        " the export of the day of messages begins with it."
+        " the export of the day of messages begins with it. Lost is what the seconds of the export had less than as many"
+        " seconds after it in the same run."
     )
     section.tables.append(Table("What others feel of an export", head, lines, note))
     section.raw["What others feel of an export"] = {name: [vars(one) for one in ones] for name, ones in felt.items()}

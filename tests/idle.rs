@@ -41,6 +41,10 @@ const IDLE: [&str; 1] = ["GetObject feed.json 304"];
 /// A plain run that exits with `code` and asks for nothing but whether the head has changed.
 #[track_caller]
 fn is_idle(pair: &Pair, code: i32) -> Ran {
+    // A server lets go of the lock of a session that ended in its own time, and a run that finds it held looks.
+    let locks = "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
+        WHERE locktype = 'advisory' AND datname = current_database()";
+    eventually("the lock of the run before is free", || pair.replica.psql(locks) == "0");
     let (asked, ran) = requests(pair, || pair.catchup(&["--json"]));
     assert_eq!(asked, IDLE, "{ran}");
     ran.exits(code)
