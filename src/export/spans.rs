@@ -2,8 +2,8 @@
 //!
 //! Spans are of equal length and many more than connections, each of which takes the next one when it is through with
 //! its last: where a day's rows crowd into a few hours, the connections are busy until the end nevertheless. A table is
-//! cut only if the server's planner expects the spans to cost clearly less than twice the whole; without an index on the time
-//! column each of them would read the whole table.
+//! cut only if the server's planner expects the spans to cost clearly less than twice the whole; without an index on the
+//! time column each of them would read the whole table.
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
